@@ -1,0 +1,65 @@
+# One vocabulary, here and in CI. `make` alone explains it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 8808
+ONCE ?=
+
+.PHONY: help run test check fmt lint types arch bench docs soak clean
+
+help: ## what each word does
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-7s %s\n", $$1, $$2 }'
+
+run: .venv/.run ## play the travel agent's day and stay up (ONCE=1: check and end)
+	@$(BIN)/pratique demo --port $(PORT) $(if $(ONCE),--once)
+
+test: .venv/.dev ## install what the tests need, run them all
+	@tests/setup.sh
+	@$(BIN)/python -m pytest
+
+check: lint types arch test ## everything that must be green
+
+fmt: .venv/.dev ## format, and mend what ruff can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: .venv/.dev ## ruff: format and rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: .venv/.dev ## mypy, strict
+	@$(BIN)/mypy
+
+arch: .venv/.dev ## imports run one way
+	@$(BIN)/lint-imports
+
+bench: .venv/.dev ## measure, against direct calls and a bare proxy
+	@$(BIN)/python -m bench
+
+docs: .venv/.dev ## the reference against the code, the examples by running them
+	@$(BIN)/python -m pytest tests/docs
+
+soak: .venv/.dev ## the laws and the crashes, for longer
+	@tests/setup.sh
+	@HYPOTHESIS_PROFILE=soak PRATIQUE_SOAK=1 $(BIN)/python -m pytest tests --timeout 3600
+
+clean: ## remove what make made (the gateway's own state stays)
+	@rm -rf .venv .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- how it is installed --------------------------------------------------------------------------------------------
+
+.venv/bin/python:
+	@$(PYTHON) -m venv .venv
+
+.venv/.run: pyproject.toml | .venv/bin/python
+	@echo "installing into .venv ..."
+	@$(BIN)/python -m pip install --quiet --editable .
+	@deploy/bubblewrap.sh
+	@touch $@
+
+.venv/.dev: pyproject.toml .venv/.run
+	@echo "installing what developers need ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,99 @@
+"""The books: what the ledger is asked to remember of an action, from its refusal or intent to its outcome."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.errors import Unrecordable
+from gateway.options import ServerOptions
+from gateway.ports import Answer, Intent, Ledger, Outcome, Road, Stale
+from gateway.stages.commit import Commit, intent_for
+from gateway.stages.refuse import RefusalMeter, Refuse, refusal
+from gateway.stages.settle import Settle
+from gateway.stores.memory import Memory
+from gateway.stores.origins import origins
+from policies.case import Case
+from policies.verdict import Code
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+"""How often an outcome that could not be written is tried again; the call stays `executing`, and equal ones wait."""
+
+
+@dataclass(slots=True, kw_only=True)
+class GatewayBooks:
+    """Builds the units of `stages/` and hands them to the one writer."""
+
+    ledger: Ledger
+    memory: Memory
+    road: Road
+    servers: Mapping[str, ServerOptions]
+    clock: Callable[[], float]
+    _meter: RefusalMeter = field(default_factory=RefusalMeter)
+    _syncing: dict[str, Awaitable[Intent | Stale | Answer]] = field(default_factory=dict)
+    """Intents of pure reads that were sent while they were being synced."""
+    _late: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def refuse(self, case: Case) -> Answer:
+        """Record why not, and say only the code. Past its rate a token's refusals are counted, not listed.
+
+        Raises:
+            Unrecordable: the refusal could not be written; it is a refusal all the same.
+        """
+        root = case.action.subject.root
+        if not self._meter.lists(root, case.seen.now):
+            return refusal(case)
+        found = origins(self.memory.reader, case)
+        return await self.ledger.run(
+            Refuse(case=case, trace=found, uncounted=self._meter.counted(root), clock=self.clock)
+        )
+
+    async def commit(self, case: Case) -> Intent | Stale | Answer:
+        """(6) The intent, durable; for a pure read as soon as it has run inside its transaction."""
+        server = self.servers[case.action.server]
+        intent = intent_for(
+            case,
+            self.road.frame(case.action),
+            deadline_s=server.deadline_s,
+            max_result_bytes=server.max_result_bytes,
+        )
+        submitted = self.ledger.submit(Commit(intent=intent, clock=self.clock), early=intent.early)
+        if not intent.early:
+            return await submitted.durable
+        self._syncing[case.action.id] = submitted.durable
+        return await submitted.ran
+
+    async def settle(self, intent: Intent, outcome: Outcome) -> Answer:
+        """(8, 9) Label, mark and outcome, durable; an outcome that cannot be written is kept and tried again."""
+        if intent.early:
+            await self._syncing.pop(intent.action.id)
+        reading = self.memory.read(intent.action, outcome.result)
+        unit = Settle(intent=intent, outcome=outcome, reading=reading, memory=self.memory, clock=self.clock)
+        try:
+            return await self.ledger.run(unit, reserved=True)
+        except Unrecordable:
+            logger.error("outcome could not be written; trying again", extra={"action": intent.action.id})
+            late = asyncio.create_task(self._settle_late(unit))
+            self._late.add(late)
+            late.add_done_callback(self._late.discard)
+            return Answer(action=intent.action.id, code=Code.UNKNOWN_OUTCOME)
+
+    async def _settle_late(self, unit: Settle) -> None:
+        while True:
+            await asyncio.sleep(RETRY_S)
+            try:
+                await self.ledger.run(unit, reserved=True)
+            except Unrecordable:
+                continue
+            return
+
+    def untold_refusals(self) -> dict[str, int]:
+        """By token, the refusals that were counted and not listed since this was last asked."""
+        return self._meter.untold()
+
+    def stop(self) -> None:
+        """Give up on outcomes that could not be written: their calls read as unknown at the next start."""
+        for late in self._late:
+            late.cancel()

@@ -1,0 +1,342 @@
+"""The composition root: settings in, running objects out. The only file that knows every part."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audit.errors import AuditError
+from audit.event import Event
+from audit.keys import Signer, open_key
+from audit.log import AuditLog
+from gateway.books import GatewayBooks
+from gateway.control import Control
+from gateway.corridor import AgentCorridor
+from gateway.desk.desk import ApprovalDesk
+from gateway.edges.asgi import ASGIApp
+from gateway.edges.console.pages import console_app
+from gateway.edges.front import by_path, not_found
+from gateway.edges.http import Edge
+from gateway.edges.listen import Listener, as_operator, bind_tcp, listen_tcp, listen_unix
+from gateway.edges.operators import ConsoleSessions
+from gateway.edges.rest import Office, rest_app
+from gateway.errors import ConfigError, StoreError, Unrecordable
+from gateway.ids import new_id
+from gateway.options import Options, ServerOptions
+from gateway.pipeline import Pipeline
+from gateway.ports import Done
+from gateway.recovery import recover
+from gateway.servers import Servers
+from gateway.stages.capability import Capability
+from gateway.stages.confinement import Confinement
+from gateway.stages.dataflow import DataFlow
+from gateway.stages.definition import DefinitionStage
+from gateway.stages.policy import Policy
+from gateway.stores.database import Database, open_database
+from gateway.stores.definitions import Definitions
+from gateway.stores.ledger import Ledger
+from gateway.stores.memory import Memory
+from gateway.stores.sessions import LedgerSessions
+from gateway.upstreams.discovery import Finder
+from gateway.upstreams.launch import Record
+from gateway.upstreams.table import Table
+from gateway.walls import Walls
+from policies.bundle import Bundle, InForce
+from policies.bundle import load as load_bundle
+from policies.capability import Authority, Refused, new_private_key
+from policies.engine import PolicyError
+from policies.pack import NO_PACK, Pack
+from policies.packs import PackError, load_pack
+from sandbox.bubblewrap import Bubblewrap
+from sandbox.errors import SandboxError
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 1.0
+"""How often the clockwork looks: expired approvals, counted refusals."""
+SESSION_IDLE_S = 30 * 24 * 3600.0
+"""How long an unused legacy MCP session stays a row: a restarted gateway still knows it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """A gateway that is up."""
+
+    options: Options
+    port: int
+    database: Database
+    ledger: Ledger
+    memory: Memory
+    pipeline: Pipeline
+    desk: ApprovalDesk
+    control: Control
+    servers: Servers
+    sessions: ConsoleSessions
+    table: Table
+    books: GatewayBooks
+    finder: Finder
+    log: AuditLog
+    unknown: int
+    """Calls whose outcome was lost with the last process."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.options.host}:{self.port}"
+
+    def console_link(self) -> str:
+        """A fresh one-time link."""
+        return f"{self.url}/console/enter#{self.sessions.link()}"
+
+
+async def serve(options: Options, *, ready: Callable[[Running], None] | None = None) -> None:
+    """Run a gateway until SIGINT or SIGTERM; `ready` is told when it answers.
+
+    Raises:
+        PratiqueError: it cannot run with these settings, this store, or on this machine.
+    """
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(one, stopped.set)
+    async with running(options) as gateway:
+        if ready:
+            ready(gateway)
+        await stopped.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(options: Options) -> AsyncIterator[Running]:
+    """A gateway, up within the block and down after it: nothing is left that it started."""
+    database = open_database(options.state)
+    try:
+        async with _assembled(options, database) as gateway:
+            yield gateway
+    finally:
+        database.close()
+
+
+@contextlib.asynccontextmanager
+async def _assembled(options: Options, database: Database) -> AsyncIterator[Running]:
+    keys = options.state / "keys"
+    keys.mkdir(mode=0o700, exist_ok=True)
+    instance = _secret(keys / "instance", lambda: new_id("gw").encode()).decode()
+    authority = Authority(_secret(keys / "tokens.key", new_private_key), instance)
+    packs = {name: _pack(server) for name, server in options.servers.items()}
+    walls = await _walls(options)
+    origin = f"pratique.local/{instance}"
+    log = AuditLog(origin, _audit_key(keys / "audit.key", origin))
+    ledger = Ledger(connect=database.writer, log=log, free_bytes=database.free_bytes)
+    await _started(ledger)
+    rules = InForce(_bundle(options))
+    await _activated(ledger, "policy.activated", {"revision": rules.bundle.revision, "without": sorted(options.unsafe_without)})
+    definitions = Definitions(ledger, time.time, {name: server.definitions for name, server in options.servers.items()})
+    definitions.read(database.reader())
+    memory = Memory(
+        reader=database.reader(),
+        key=_secret(keys / "equality.key", lambda: secrets.token_bytes(32)),
+        definitions=definitions,
+        packs=packs,
+        confines={name: walls.confines(server) for name, server in options.servers.items()},
+        clock=time.time,
+    )
+    unknown = await recover(ledger, memory.worst_label, time.time)
+    table = Table(
+        servers=options.servers,
+        launch=walls.launch,
+        record=_recorder(ledger),
+        report=definitions.observe,
+        pinned=lambda server: definitions.catalog.names(server),
+    )
+    finder = Finder(table=table)
+    books = GatewayBooks(ledger=ledger, memory=memory, road=table, servers=options.servers, clock=time.time)
+    desk = ApprovalDesk(ledger=ledger, memory=memory, clock=time.time, expire_s=options.expire_s)
+    pipeline = Pipeline(
+        stages=(
+            DefinitionStage(),
+            Capability(authority),
+            DataFlow(),
+            Policy(rules),
+            Confinement(),
+        ),
+        archive=memory,
+        books=books,
+        road=table,
+        desk=desk,
+    )
+    corridor = AgentCorridor(
+        authority=authority,
+        pipeline=pipeline,
+        desk=desk,
+        ledger=ledger,
+        memory=memory,
+        definitions=definitions,
+        clock=time.time,
+        hold_s=options.hold_s,
+    )
+    control = Control(
+        authority=authority,
+        ledger=ledger,
+        memory=memory,
+        clock=time.time,
+        servers=frozenset(options.servers),
+    )
+    servers = Servers(options=options.servers, finder=finder, definitions=definitions)
+    sessions = ConsoleSessions(clock=time.time)
+    gateway = Running(
+        options=options,
+        port=options.port,
+        database=database,
+        ledger=ledger,
+        memory=memory,
+        pipeline=pipeline,
+        desk=desk,
+        control=control,
+        servers=servers,
+        sessions=sessions,
+        table=table,
+        books=books,
+        finder=finder,
+        log=log,
+        unknown=unknown,
+    )
+    for name, pack in packs.items():
+        await _activated(ledger, "pack.activated", {"pack": pack.name, "digest": pack.digest}, server=name)
+    background: list[asyncio.Task[None]] = []
+    try:
+        await finder.first()
+        async with _listening(gateway, corridor, authority):
+            background += [asyncio.create_task(finder.keep_trying()), asyncio.create_task(_clockwork(gateway))]
+            yield gateway
+    finally:
+        for task in background:
+            task.cancel()
+        await table.close()
+        await pipeline.drain()
+        books.stop()
+        await ledger.stop()
+
+
+@contextlib.asynccontextmanager
+async def _listening(gateway: Running, corridor: AgentCorridor, authority: Authority) -> AsyncIterator[None]:
+    """The three addresses, open."""
+    options, state = gateway.options, gateway.options.state
+    bound = bind_tcp(options.host, options.port)
+    gateway.port = bound.getsockname()[1]
+    office = Office(
+        control=gateway.control,
+        desk=gateway.desk,
+        servers=gateway.servers,
+        sessions=gateway.sessions,
+        reader=gateway.memory.reader,
+        console_url=gateway.url,
+        is_agent_token=lambda token: not isinstance(authority.inspect(token), Refused),
+    )
+    api = rest_app(office)
+    store = LedgerSessions(gateway.ledger, gateway.memory.reader)
+    beside = by_path(api, console_app(office), origin=gateway.url, is_ready=lambda: not gateway.finder.failures)
+
+    def edge(fallback: ASGIApp) -> Edge:
+        return Edge(corridor, store, fallback, public=gateway.url, mirrors_of=corridor.mirrors)
+
+    listeners: list[Listener] = []
+    try:
+        listeners.append(await listen_tcp(edge(beside), bound))
+        listeners.append(await listen_unix(edge(not_found), state / "agent.sock", peer_uid=os.geteuid()))
+        operators = as_operator(api, f"control:uid={os.geteuid()}")
+        listeners.append(await listen_unix(operators, state / "control.sock", peer_uid=os.geteuid()))
+        yield
+    finally:
+        for listener in listeners:
+            await listener.close()
+        bound.close()
+
+
+async def _clockwork(gateway: Running) -> None:
+    """What happens by itself: approvals expire, counted refusals and old sessions are written down or dropped."""
+    while True:
+        await asyncio.sleep(TICK_S)
+        try:
+            await gateway.desk.expire()
+            for root, count in gateway.books.untold_refusals().items():
+                await _activated(gateway.ledger, "refusals.counted", {"root": root, "count": count})
+        except Unrecordable:
+            logger.error("the clockwork could not write; trying again")
+
+
+async def _walls(options: Options) -> Walls:
+    """The sandbox driver, tried on this machine once."""
+    try:
+        driver = Bubblewrap.find()
+    except SandboxError as error:
+        raise ConfigError(f"{error} (`pratique doctor` shows what this machine enforces)") from error
+    return Walls(driver=driver, capabilities=await driver.probe(), profiles=options.sandboxes)
+
+
+async def _started(ledger: Ledger) -> None:
+    try:
+        await ledger.start()
+    except AuditError as error:
+        raise StoreError(f"{error}: restore a copy, and keep this one as evidence") from error
+
+
+def _audit_key(path: Path, origin: str) -> Signer:
+    try:
+        return open_key(path, origin)
+    except AuditError as error:
+        raise StoreError(str(error)) from error
+
+
+def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
+    """What is kept at `path`, made once, for this user's eyes only."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secret := make())
+        file.flush()
+        os.fsync(file.fileno())
+    return secret
+
+
+def _bundle(options: Options) -> Bundle:
+    try:
+        return load_bundle(options.bundles, without=options.unsafe_without)
+    except PolicyError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _pack(server: ServerOptions) -> Pack:
+    if server.pack is None:
+        return NO_PACK
+    try:
+        return load_pack(server.pack)
+    except PackError as error:
+        raise ConfigError(f"server '{server.name}': {error}") from error
+
+
+async def _activated(ledger: Ledger, kind: str, payload: dict[str, Any], *, server: str = "") -> None:
+    """Write what is in force, and for the policy the revision that commits compare."""
+    event = Event(id=new_id("evt"), kind=kind, time=time.time(), payload=payload, server=server)
+
+    def unit(db: sqlite3.Connection) -> Done[None]:
+        if kind == "policy.activated":
+            db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('policy', ?)", (payload["revision"],))
+        return Done(value=None, events=(event,))
+
+    await ledger.run(unit)
+
+
+def _recorder(ledger: Ledger) -> Record:
+    async def record(kind: str, payload: dict[str, Any], *, server: str, task: str = "") -> None:
+        event = Event(id=new_id("evt"), kind=kind, time=time.time(), payload=payload, server=server, task=task)
+        await ledger.run(lambda _db: Done(value=None, events=(event,)))
+
+    return record

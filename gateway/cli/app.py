@@ -1,0 +1,57 @@
+"""`pratique`: the command line, put together.
+
+Exit codes: 0 yes; 1 no (denied, broken, not verified); 2 usage, settings included; 3 no gateway answers.
+What goes wrong is one sentence on stderr, never a traceback.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from gateway.cli import demo, doctor, grant, init, servers, stdio, tasks
+from gateway.cli.client import Unreachable
+from gateway.errors import ConfigError, PratiqueError
+
+NO, USAGE, UNREACHABLE = 1, 2, 3
+
+app = typer.Typer(
+    name="pratique",
+    help="The gateway between AI agents and their tools.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("init")(init.init)
+app.command("serve")(init.serve)
+app.command("console")(init.console)
+app.command("demo")(demo.demo)
+app.command("grant")(grant.grant)
+app.command("inspect")(grant.inspect)
+app.command("revoke")(grant.revoke)
+app.command("doctor")(doctor.doctor)
+app.command("stdio")(stdio.stdio)
+app.add_typer(tasks.app, name="task")
+app.add_typer(servers.app, name="server")
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit code."""
+    try:
+        app(args=arguments, prog_name="pratique")
+    except SystemExit as end:  # how typer ends, well or not; its own complaints exit 2
+        return end.code if isinstance(end.code, int) else 0
+    except PratiqueError as error:
+        print(f"pratique: {error}", file=sys.stderr)
+        return _code(error)
+    return 0
+
+
+def _code(error: PratiqueError) -> int:
+    match error:
+        case Unreachable():
+            return UNREACHABLE
+        case ConfigError():
+            return USAGE
+        case _:
+            return NO

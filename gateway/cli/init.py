@@ -1,0 +1,128 @@
+"""`pratique init`, `serve` and `console`: from nothing to a running gateway and a way to look at it."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.client import operator
+from gateway.cli.show import Config, Json, State, print_json
+from gateway.errors import ConfigError
+from gateway.options import Network
+from gateway.settings import NAME, default_state, read_settings
+
+EMPTY = """\
+# Every key: docs/reference.md. Start with `pratique serve`, then `pratique grant`.
+[gateway]
+listen = "127.0.0.1:8808"
+
+# [server.files]                       # a small letter first, then letters, digits and "-"
+# command = ["npx", "-y", "@modelcontextprotocol/server-filesystem", "/data"]
+# mounts = ["/data:ro"]                # what the sandbox sees; ":rw" lets it write
+# network = "none"                     # "host" opens it (npx needs it to download)
+# pack = "filesystem"                  # without one, everything asks
+"""
+SECRET = re.compile(r"(?i)key|token|secret|passw|credential|auth")
+"""Names of environment variables whose values do not go into a file that people commit."""
+
+
+def init(
+    mcp_servers: Annotated[
+        Path | None,
+        typer.Argument(metavar="[MCPSERVERS_JSON]", help="A desktop agent's file of mcpServers.", show_default=False),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Write a pratique.toml, from a desktop agent's mcpServers file or an empty one; never overwrites."""
+    path = config or Path("pratique.toml")
+    text = EMPTY if mcp_servers is None else _translated(mcp_servers)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ConfigError(f"{path} is there already; nothing was changed") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    print(f"wrote {path}")
+
+
+def serve(config: Config = None, state: State = None) -> None:
+    """Run the gateway until it is told to stop."""
+    from gateway import bootstrap  # noqa: PLC0415  heavy, and other commands need none of it
+
+    options = read_settings(config, state)
+
+    def ready(gateway: bootstrap.Running) -> None:
+        for server in options.servers.values():
+            if server.network is Network.HOST:
+                print(f"WARNING: server {server.name} shares the host's network; nothing of it is held back")
+        if options.unsafe_without:
+            print(f"WARNING: kernel rules switched off: {', '.join(sorted(options.unsafe_without))}")
+        if gateway.unknown:
+            print(f"{gateway.unknown} calls have an unknown outcome; see `pratique task settle`")
+        print(f"agents: {gateway.url}/mcp\nconsole (opens once): {gateway.console_link()}", flush=True)
+
+    asyncio.run(bootstrap.serve(options, ready=ready))
+
+
+def console(state: State = None, as_json: Json = False) -> None:
+    """Print a fresh link to the console; it opens once."""
+    link = operator(state or default_state()).post("/console-links")
+    if as_json:
+        print_json(link)
+    else:
+        print(link["url"])
+
+
+def _translated(path: Path) -> str:
+    """The TOML that starts the same servers."""
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON: {error}") from error
+    servers = table.get("mcpServers") if isinstance(table, dict) else None
+    if not isinstance(servers, dict):
+        raise ConfigError(f"{path}: holds no mcpServers object")
+    parts = ['[gateway]\nlisten = "127.0.0.1:8808"\n']
+    taken: set[str] = set()
+    for theirs, server in servers.items():
+        name = _slug(theirs)
+        if not NAME.fullmatch(name) or name in taken:
+            raise ConfigError(f"{path}: no name of ours can be made of {theirs!r}; rename it there")
+        taken.add(name)
+        parts.append(_section(path, name, server))
+    return "\n".join(parts)
+
+
+def _section(path: Path, name: str, server: Any) -> str:
+    if not isinstance(server, dict):
+        raise ConfigError(f"{path}: mcpServers.{name} is not an object")
+    if "url" in server:
+        return f"# [server.{name}]: servers at a url are not available yet\n"
+    command, env = [server.get("command"), *server.get("args", [])], server.get("env", {})
+    if not all(isinstance(word, str) for word in command):
+        raise ConfigError(f"{path}: mcpServers.{name} needs a command and args that are strings")
+    lines = [f"[server.{name}]", f"command = [{', '.join(_quoted(word) for word in command)}]"]
+    plain = {key: value for key, value in env.items() if not SECRET.search(key)}
+    if plain:
+        lines.append(f"env = {{ {', '.join(f'{_quoted(k)} = {_quoted(str(v))}' for k, v in plain.items())} }}")
+    lines.extend(
+        f"# {json.dumps(key)} is left out: secrets never stand in this file" for key in env if key not in plain
+    )
+    lines.append('# mounts = ["~/folder:ro"]     # what the sandbox sees')
+    lines.append('# network = "host"             # if it must reach the network; npx and uvx need it to download')
+    return "\n".join(lines) + "\n"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:24]
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string: JSON's escapes are a part of TOML's, but for DEL, which JSON leaves bare."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

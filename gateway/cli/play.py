@@ -1,0 +1,97 @@
+"""The travel agent's day, put on: a gateway of its own, the two columns, and what the person may click afterwards."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from gateway.bootstrap import running
+from gateway.cli.client import Operator, operator
+from gateway.cli.show import inert
+from gateway.demo import check, report
+from gateway.demo.day import Day, live
+from gateway.demo.human import Person, value_of
+from gateway.demo.roads import SERVERS
+from gateway.demo.world import make_folders, server_options
+from gateway.errors import PratiqueError
+from gateway.options import Options
+from gateway.settings import SHIPPED
+from sandbox.bubblewrap import Bubblewrap, hand_over
+from sandbox.errors import SandboxError
+
+
+class DemoError(PratiqueError):
+    """The demo cannot be played on this machine, or did not go as it must."""
+
+
+async def play(folder: Path, *, once: bool, port: int) -> None:
+    """Play the day in an empty folder; unless `once`, stay up until cancelled.
+
+    Raises:
+        DemoError: servers cannot be sandboxed here, or (with `once`) something that must happen did not.
+    """
+    await _need_sandbox()
+    out = report.console()
+    make_folders(folder / "mediated")
+    for server in SERVERS:
+        hand_over(folder / "mediated" / server)
+    options = Options(
+        state=folder / "state", port=port, servers=server_options(folder / "mediated"), sandboxes=dict(SHIPPED)
+    )
+    async with running(options) as gateway:
+        office = _Office(operator(options.state))
+
+        def tell(ticket: dict[str, Any]) -> None:
+            out.print(
+                f"a person is asked: pay {value_of(ticket, '/amount_cents')} cents to", inert(value_of(ticket, "/to"))
+            )
+            if not once:
+                out.print(f"decide at {gateway.console_link()}", soft_wrap=True)
+                out.print(f"or: pratique approvals approve {ticket['id']} --state {options.state}", soft_wrap=True)
+
+        day = await live(
+            url=f"{gateway.url}/mcp",
+            office=office,
+            person=Person(tell=tell, decides=once),
+            folder=folder,
+            database=options.state / "pratique.db",
+            say=out.print,
+        )
+        out.print(report.page(day))
+        if once:
+            _check(day)
+            out.print("everything that must have happened did")
+            return
+        out.print(f"\nThe gateway stays up. Console: {gateway.console_link()}", soft_wrap=True)
+        out.print(
+            f"Every command takes --state {options.state}. Ctrl-C ends it and removes what it made.", soft_wrap=True
+        )
+        await asyncio.Event().wait()
+
+
+async def _need_sandbox() -> None:
+    """Say what is missing before anything is started."""
+    try:
+        found = await Bubblewrap.find().probe()
+    except SandboxError as error:
+        raise DemoError(f"the demo's servers cannot be sandboxed here: {error}") from error
+    promised = SHIPPED["standard"].guarantees
+    if missing := [f"{name}: {why}" for name, why in sorted(found.why_not.items()) if name in promised]:
+        raise DemoError("the demo's servers cannot be sandboxed here:\n  " + "\n  ".join(missing))
+
+
+class _Office:
+    """The operator's road, off the event loop."""
+
+    def __init__(self, road: Operator) -> None:
+        self._road = road
+
+    async def get(self, path: str, **query: str | int) -> Any:
+        return await asyncio.to_thread(self._road.get, path, **query)
+
+    async def post(self, path: str, body: dict[str, Any]) -> Any:
+        return await asyncio.to_thread(self._road.post, path, body)
+
+
+def _check(day: Day) -> None:
+    if wrong := check.complaints(day):
+        raise DemoError("this did not hold:\n  " + "\n  ".join(wrong))

@@ -1,0 +1,135 @@
+"""What edges may ask for an agent: admit it, list what its token reaches, mediate one call and hold for a person.
+
+Holding is this file's business, not the pipeline's: while it waits it has no unit, budget, upstream or read open, and if
+the client goes away the wait ends and nothing is executed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from gateway.ids import new_id
+from gateway.pipeline import Pipeline
+from gateway.ports import Answer, Desk, Done, Ledger, Progress, Unauthorised
+from gateway.stages.evidence import event_of
+from gateway.stores.definitions import Definitions
+from gateway.stores.memory import Memory
+from gateway.wire.mirrors import Mirror, mirrors
+from policies.action import MEDIATED, Action, Kind, Subject
+from policies.capability import Authority, Refused
+from policies.jsonvalue import JSONObject, digest
+from policies.verdict import Code
+
+_UNSTAGED = frozenset(Kind) - MEDIATED
+
+TICK_S = 5.0
+"""How often a held call shows that it still waits."""
+TICK = 2.0**-20
+"""What each tick adds to the progress shown: far below one, so that a tool's own numbers still rise above it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class AgentCorridor:
+    """Implements `ports.Corridor`."""
+
+    authority: Authority
+    pipeline: Pipeline
+    desk: Desk
+    ledger: Ledger
+    memory: Memory
+    definitions: Definitions
+    clock: Callable[[], float]
+    hold_s: float
+
+    def admit(self, credential: str) -> Subject | Unauthorised:
+        """Who holds this token; a sentence for whoever presented it where it cannot be taken."""
+        subject = self.authority.read(credential, now=self.clock())
+        if isinstance(subject, Refused):
+            return Unauthorised(subject.reason)
+        if not self.memory.is_live(subject):
+            return Unauthorised("the token was revoked or has expired; ask for a new grant")
+        return subject
+
+    def is_live(self, subject: Subject) -> bool:
+        return self.memory.is_live(subject)
+
+    async def tools(self, subject: Subject, server: str | None) -> list[JSONObject]:
+        """The pinned tools that some rule of the grant names, sorted by public name; the listing is recorded."""
+        memory = self.memory.task(subject.task)
+        rules = memory.task.grant.rules if memory else ()
+        listed = []
+        for definition in self.definitions.catalog.callable(server):
+            if any(rule.server == definition.server and rule.tool in ("*", definition.name) for rule in rules):
+                name = definition.name if server else f"{definition.server}__{definition.name}"
+                listed.append({**definition.body, "name": name})
+        listed.sort(key=lambda tool: str(tool["name"]))
+        await self._record(subject, "listed", {"tools": [tool["name"] for tool in listed], "sha256": digest(listed)})
+        return listed
+
+    async def call(
+        self, subject: Subject, server: str, tool: str, arguments: JSONObject, progress: Progress | None = None
+    ) -> Answer:
+        """Mediate one call; while a person is asked, hold as long as the settings say, then answer `pending`.
+
+        Raises:
+            Unrecordable: the ledger could not write; nothing ran.
+        """
+        action = Action(
+            id=new_id("act"), kind=Kind.CALL_TOOL, subject=subject, server=server, name=tool, arguments=arguments
+        )
+        shown = _Rising(progress, lambda: self._expose(action)) if progress else None
+        answer = await self.pipeline.mediate(action, shown.report if shown else None)
+        until = monotonic() + self.hold_s
+        while answer.code is Code.PENDING and (left := until - monotonic()) > 0:
+            if await self.desk.decided(answer.ticket, min(left, TICK_S)):
+                answer = await self.pipeline.mediate(action, shown.report if shown else None)
+            elif shown:
+                shown.tick()
+        return answer
+
+    def mirrors(self, subject: Subject, server: str, tool: str) -> tuple[Mirror, ...]:
+        """Which arguments of a tool in the subject's reach are mirrored in headers."""
+        definition = self.definitions.find(server, tool)
+        return mirrors(definition.body.get("inputSchema")) if definition and self.is_live(subject) else ()
+
+    async def refuse_method(self, subject: Subject, method: str, params: JSONObject) -> None:
+        """A method that has no stages yet is an action all the same: the pipeline refuses it, and the log has it."""
+        if method in _UNSTAGED:
+            await self.pipeline.mediate(
+                Action(id=new_id("act"), kind=Kind(method), subject=subject, server="", name="", arguments=params)
+            )
+
+    async def _record(self, subject: Subject, kind: str, payload: JSONObject) -> None:
+        action = Action(id="", kind=Kind.CALL_TOOL, subject=subject, server="", name="", arguments={})
+        event = event_of(action, kind, self.clock(), payload, verdict="")
+        await self.ledger.run(lambda _db: Done(value=None, events=(event,)))
+
+    def _expose(self, action: Action) -> None:
+        """Before the first number of a tool leaves: a number is 52 bits of somebody's data."""
+        self.memory.raise_mark(action.subject.holder, self.memory.worst_label(action.server, action.name))
+
+
+class _Rising:
+    """Progress as it leaves: finite, strictly rising, and never before the mark has risen."""
+
+    def __init__(self, send: Progress, expose: Callable[[], None]) -> None:
+        self._send = send
+        self._expose = expose
+        self._last = 0.0
+        self._exposed = False
+
+    def report(self, progress: float, total: float | None) -> None:
+        """One of the tool's own numbers."""
+        if progress <= self._last:
+            return
+        if not self._exposed:
+            self._expose()
+            self._exposed = True
+        self._last = progress
+        self._send(progress, total)
+
+    def tick(self) -> None:
+        """A sign of life of ours while a person is asked; says nothing of any tool."""
+        self._last += TICK
+        self._send(self._last, None)
+

@@ -1,0 +1,143 @@
+"""Settings: `pratique.toml` in, one frozen `Options` out. Nothing else of the program reads the file.
+
+The file's grammar is `settings_grammar.py`. An unknown key, a wrong type, a name that breaks the rules or a part that
+is not built yet is a `ConfigError` naming the file and the key, never a key that is ignored.
+"""
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.errors import ConfigError
+from gateway.options import Definitions, Mount, Network, Options, SandboxOptions, ServerOptions
+from gateway.settings_grammar import File, Profile, Server, parse
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
+"""A server's name, so that a tool's public name `server__tool` splits at the first `__`."""
+
+STRICT = SandboxOptions(memory_mb=256, pids=32)
+STANDARD = SandboxOptions()
+SHIPPED: Mapping[str, SandboxOptions] = {"strict": STRICT, "standard": STANDARD}
+
+
+def read_settings(path: Path | None = None, state: Path | None = None) -> Options:
+    """The settings of `path`, or of the first file the lookup finds; the defaults where there is none.
+
+    Raises:
+        ConfigError: the file cannot be read, parsed or understood.
+    """
+    found = path or find_file()
+    if found is None:
+        return Options(state=state or default_state(), sandboxes=dict(SHIPPED))
+    try:
+        table = tomllib.loads(found.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{found}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{found}: {_first_line(error)}") from error
+    return _options(parse(found, table), found, state or default_state())
+
+
+def find_file() -> Path | None:
+    """`./pratique.toml`, else `$XDG_CONFIG_HOME/pratique/pratique.toml`."""
+    candidates = (Path("pratique.toml"), _home("XDG_CONFIG_HOME", ".config") / "pratique" / "pratique.toml")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def default_state() -> Path:
+    """`$XDG_STATE_HOME/pratique`."""
+    return _home("XDG_STATE_HOME", ".local/state") / "pratique"
+
+
+def _home(variable: str, fallback: str) -> Path:
+    """A base directory (XDG: a relative one is as good as none)."""
+    value = Path(os.environ.get(variable, ""))
+    return value if value.is_absolute() else Path.home() / fallback
+
+
+def _options(file: File, found: Path, state: Path) -> Options:
+    host, port = _listen(file.gateway.listen, found)
+    sandboxes = dict(SHIPPED) | {name: _profile(profile) for name, profile in file.sandbox.items()}
+    folder = found.resolve().parent
+    return Options(
+        state=state,
+        host=host,
+        port=port,
+        servers={name: _server(name, server, sandboxes, found) for name, server in file.server.items()},
+        sandboxes=sandboxes,
+        bundles=tuple(folder / Path(bundle).expanduser() for bundle in file.policy.bundles),
+        unsafe_without=frozenset(file.policy.unsafe_without),
+        hold_s=file.approvals.hold_s,
+        expire_s=file.approvals.expire_s,
+    )
+
+
+def _listen(listen: str, found: Path) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if host != "localhost":
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            host = ""
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ConfigError(f'{found}: gateway.listen must be an address and a port, such as "127.0.0.1:8808"')
+    return host, int(port)
+
+
+def _profile(profile: Profile) -> SandboxOptions:
+    guarantees = STANDARD.guarantees if profile.guarantees is None else frozenset(profile.guarantees)
+    return SandboxOptions(guarantees=guarantees, memory_mb=profile.memory_mb, pids=profile.pids)
+
+
+def _server(name: str, server: Server, sandboxes: Mapping[str, SandboxOptions], found: Path) -> ServerOptions:
+    key = f"server.{name}"
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"{found}: {key}: a server's name is a small letter, then at most 23 small letters, digits or '-'"
+        )
+    if server.sandbox not in sandboxes:
+        raise ConfigError(
+            f"{found}: {key}.sandbox: no profile is called {server.sandbox!r}; there are {_names(sandboxes)}"
+        )
+    return ServerOptions(
+        name=name,
+        command=server.command,
+        env=server.env,
+        mounts=tuple(_mount(mount, f"{key}.mounts", found) for mount in server.mounts),
+        sandbox=server.sandbox,
+        network=Network(server.network),
+        pack=_pack(server.pack, found),
+        definitions=Definitions(server.definitions),
+        deadline_s=server.deadline_s,
+        max_result_bytes=server.max_result_bytes,
+    )
+
+
+def _mount(text: str, key: str, found: Path) -> Mount:
+    """`PATH`, `PATH:ro` or `PATH:rw`; read-only unless it says otherwise."""
+    bare, colon, mode = text.rpartition(":")
+    if not colon or mode not in {"ro", "rw"}:
+        bare, mode = text, "ro"
+    path = Path(bare).expanduser()
+    if not path.is_absolute():
+        raise ConfigError(f'{found}: {key}: {text!r} is not absolute (write "/folder:ro" or "~/folder:ro")')
+    return Mount(path=Path(os.path.normpath(path)), writable=mode == "rw")
+
+
+def _pack(pack: str | None, found: Path) -> str | None:
+    """A shipped pack's name as it is, a file's path made absolute."""
+    if pack is None or ("/" not in pack and not pack.endswith(".toml")):
+        return pack
+    return str(found.resolve().parent / Path(pack).expanduser())
+
+
+def _names(names: Mapping[str, object]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

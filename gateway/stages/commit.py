@@ -1,0 +1,119 @@
+"""(6) commit: one unit that re-reads what was judged, reserves, consumes the approval and writes the intent.
+
+What `decide` read was only expected: the unit looks again inside the transaction. Anything that moved makes the
+decision stale; anything that is gone refuses it. Either way nothing was sent and nothing stays reserved.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.ports import Answer, Done, Intent, Stale
+from gateway.stages.evidence import case_document, event_of
+from gateway.stores import budgets, calls, tasks, tickets
+from gateway.stores.budgets import Reservation
+from gateway.stores.calls import Call, CallState
+from policies.case import Case, Pin
+from policies.pack import Effect
+from policies.verdict import Code
+
+
+def intent_for(case: Case, frame: bytes, *, deadline_s: float, max_result_bytes: int) -> Intent:
+    """The sealed intent of a permitted case."""
+    return Intent(
+        case=case,
+        frame=frame,
+        deadline_s=deadline_s,
+        max_result_bytes=max_result_bytes,
+        reserved=reservations(case),
+        early=is_pure_read(case),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """The unit that turns a permitted case into a durable intent, or says why not."""
+
+    intent: Intent
+    clock: Callable[[], float]
+
+    def __call__(self, db: sqlite3.Connection) -> Done[Intent | Stale | Answer]:
+        case, now = self.intent.case, self.clock()
+        action, subject = case.action, case.action.subject
+        rights = tasks.rights(db, subject.task)
+        if rights is None or rights[1] or tasks.any_revoked(db, subject.chain):
+            return self._refused(Code.REVOKED, "revoked between decision and commit", now)
+        if subject.expires is not None and now >= subject.expires:
+            return self._refused(Code.EXPIRED, "expired between decision and commit", now)
+        if rights[0] != case.seen.task_version or not _rules_stand(db, case):
+            return Done(value=Stale(), keep=False)
+        authority, guarded = case.authority, is_guarded(case)
+        if guarded and (other := calls.equal_open(db, authority)):
+            return self._refused(Code.DUPLICATE, f"equal to {other}, whose outcome is not known yet", now)
+        if case.approval and not tickets.consume(db, case.approval.ticket, now):
+            return Done(value=Stale(), keep=False)
+        if spent := budgets.reserve(db, subject.root, self.intent.reserved):
+            return self._refused(Code.CAPABILITY_EXHAUSTED, f"budget {spent} is spent or was not granted", now)
+        calls.begin(
+            db,
+            Call(
+                action=action.id,
+                task=subject.task,
+                root=subject.root,
+                holder=subject.holder,
+                agent=subject.agent,
+                server=action.server,
+                tool=action.name,
+                authority=authority,
+                state=CallState.EXECUTING,
+                guarded=guarded,
+                reserved=self.intent.reserved,
+                frame=self.intent.frame,
+                time=now,
+            ),
+        )
+        ticket = case.approval.ticket if case.approval else ""
+        payload = {
+            **case_document(case),
+            "frame": self.intent.frame.decode(),
+            "reserved": [list(one) for one in self.intent.reserved],
+            "approved_by": case.approval.by if case.approval else None,
+        }
+        return Done(
+            value=self.intent,
+            events=(event_of(action, "effect.intent", now, payload, verdict="permit", ticket=ticket),),
+        )
+
+    def _refused(self, code: Code, detail: str, now: float) -> Done[Intent | Stale | Answer]:
+        case = self.intent.case.denied(code, detail)
+        event = event_of(case.action, "decision", now, case_document(case), verdict="deny")
+        return Done(value=Answer(action=case.action.id, code=code), events=(event,), keep=False)
+
+
+def reservations(case: Case) -> tuple[Reservation, ...]:
+    """What the call takes from the grant's budgets. A spend always needs one; calls only where they are bounded."""
+    counted: tuple[Reservation, ...] = (("calls", 1),) if case.seen.grant.calls is not None else ()
+    if case.spends is None:
+        return counted
+    currency, amount = case.spends
+    return (*counted, (f"spend:{currency}", amount))
+
+
+def is_guarded(case: Case) -> bool:
+    """Whether an equal call may not run beside this one: all but declared reads and idempotent tools."""
+    return case.tool.effect is not Effect.READ and not case.tool.idempotent
+
+
+def is_pure_read(case: Case) -> bool:
+    """Whether the fsync may overlap the call: a pure read that takes from no budget and was asked of nobody."""
+    return case.tool.pure and case.tool.effect is Effect.READ and not reservations(case) and case.approval is None
+
+
+def _rules_stand(db: sqlite3.Connection, case: Case) -> bool:
+    """Whether the definition and the policy are still the ones that were judged."""
+    definition = case.seen.definition
+    row = db.execute(
+        "SELECT digest, pin, (SELECT value FROM meta WHERE key = 'policy') FROM definitions WHERE server = ? AND name = ?",
+        (case.action.server, case.action.name),
+    ).fetchone()
+    return definition is not None and row == (definition.digest, Pin.PINNED, case.policy)

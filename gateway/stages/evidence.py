@@ -1,0 +1,64 @@
+"""How a case reads in the log: the documents that intents, outcomes and refusals leave behind."""
+
+from typing import Any
+
+from audit.event import Event
+from gateway.ids import new_id
+from gateway.stores.codec import label_document
+from policies.action import Action
+from policies.case import Argument, Case
+from policies.verdict import Reason
+
+SHOWN_SOURCES = 8
+"""How many sources of one argument stand in the log; the label itself keeps all."""
+
+
+def event_of(action: Action, kind: str, now: float, payload: dict[str, Any], *, verdict: str, ticket: str = "") -> Event:
+    """An event about one action, findable by everything that names it."""
+    subject = action.subject
+    return Event(
+        id=new_id("evt"),
+        kind=kind,
+        time=now,
+        payload={"principal": subject.principal, "token": subject.token, "root": subject.root, **payload},
+        task=subject.task,
+        agent=subject.agent,
+        action=action.id,
+        server=action.server,
+        tool=action.name,
+        verdict=verdict,
+        ticket=ticket,
+    )
+
+
+def case_document(case: Case) -> dict[str, Any]:
+    """What was decided and from what: everything a person needs to understand it, nothing a decision reads back."""
+    definition = case.seen.definition
+    return {
+        "kind": case.action.kind,
+        "definition": definition.digest if definition else None,
+        "policy": case.policy,
+        "rules": list(case.rules),
+        "effect": case.tool.effect,
+        "arguments": [argument_document(argument) for argument in case.arguments]
+        or [{"path": "", "value": case.action.arguments}],
+        "mark": label_document(case.seen.mark),
+        "spends": list(case.spends) if case.spends else None,
+        "denials": [reason_document(reason) for reason in sorted(case.verdict.denials)],
+        "asks": [reason_document(reason) for reason in sorted(case.verdict.asks)],
+    }
+
+
+def argument_document(argument: Argument) -> dict[str, Any]:
+    return {
+        "path": argument.path,
+        "value": argument.value,
+        "role": argument.spec.role,
+        "integrity": argument.label.integrity.name,
+        "proof": argument.proof,
+        "from": [[s.action, s.server, s.tool, s.path] for s in sorted(argument.label.sources) if s.action][:SHOWN_SOURCES],
+    }
+
+
+def reason_document(reason: Reason) -> dict[str, str]:
+    return {"code": reason.code, "detail": reason.detail, "path": reason.path}

@@ -1,0 +1,74 @@
+"""(8, 9) settle: one unit that labels what came back, lets the holder's mark rise, and writes the outcome.
+
+The label is taken at the result's last byte, before anyone reads it; the answer leaves when the unit is durable.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from gateway.ports import Answer, Done, Intent, Outcome, OutcomeKind
+from gateway.stages.evidence import event_of
+from gateway.stores import budgets, calls, values
+from gateway.stores.calls import CallState
+from gateway.stores.codec import label_document
+from gateway.stores.memory import Memory
+from policies.jsonvalue import canonical
+from policies.reading import Reading
+from policies.verdict import Code
+
+_STATES = {
+    OutcomeKind.OK: CallState.OK,
+    OutcomeKind.ERROR: CallState.ERROR,
+    OutcomeKind.NOT_SENT: CallState.NOT_SENT,
+    OutcomeKind.UNKNOWN: CallState.UNKNOWN,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """The unit that closes an intent."""
+
+    intent: Intent
+    outcome: Outcome
+    reading: Reading
+    """What the result is worth: its label, and the values in it that may prove an argument."""
+    memory: Memory
+    clock: Callable[[], float]
+
+    def __call__(self, db: sqlite3.Connection) -> Done[Answer]:
+        action, outcome, now = self.intent.action, self.outcome, self.clock()
+        subject = action.subject
+        if not calls.finish(db, action.id, _STATES[outcome.kind]):
+            return Done(value=Answer(action=action.id, code=Code.UNKNOWN_OUTCOME))  # a person settled it meanwhile
+        if outcome.kind is OutcomeKind.NOT_SENT:
+            budgets.give_back(db, subject.root, self.intent.reserved)
+        body = b"" if outcome.result is None else canonical(outcome.result)
+        if body:
+            values.remember(
+                db, action=action.id, task=subject.task, server=action.server, tool=action.name, time=now, body=body
+            )
+        if outcome.kind is not OutcomeKind.NOT_SENT:
+            values.raise_mark(db, subject.holder, self.memory.mark(subject.holder).join(self.reading.label))
+        payload = {
+            "outcome": outcome.kind,
+            "detail": outcome.detail,
+            "size": outcome.size,
+            "label": label_document(self.reading.label),
+            "result_sha256": sha256(body).hexdigest() if body else None,
+        }
+        event = event_of(action, "effect.outcome", now, payload, verdict=outcome.kind)
+        return Done(value=self._answer(), events=(event,), after=self._after)
+
+    def _after(self) -> None:
+        if self.outcome.kind is not OutcomeKind.NOT_SENT:
+            self.memory.raise_mark(self.intent.action.subject.holder, self.reading.label)
+            self.memory.learn(self.intent.action.subject.task, self.reading)
+
+    def _answer(self) -> Answer:
+        action = self.intent.action.id
+        if self.outcome.kind is OutcomeKind.OK:
+            return Answer(action=action, result=self.outcome.result)
+        return Answer(action=action, code=self.outcome.code or Code.UPSTREAM_FAILED)
+

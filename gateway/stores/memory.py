@@ -1,0 +1,193 @@
+"""What snapshots are made from: the committed state in memory, moved only by what is durable.
+
+Tasks are loaded from the store when they are first met. Everything here is touched on the event loop alone; a unit's
+`after` brings the news once its transaction is on disk.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.stores import budgets, tasks, tickets, values
+from gateway.stores.tasks import Task
+from gateway.stores.tickets import Ticket, TicketState
+from policies.action import Action, Subject
+from policies.case import Approval, Definition, Snapshot
+from policies.grant import Grant
+from policies.jsonvalue import JSONObject
+from policies.label import Label
+from policies.pack import NO_PACK, Pack
+from policies.proofs import ProofIndex
+from policies.reading import Reading, overflow, read_result
+
+NO_GRANT = Grant(rules=())
+
+
+class Definitions(Protocol):
+    """The pinned definitions as they stand."""
+
+    def find(self, server: str, name: str) -> Definition | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confines:
+    """What a server's sandbox profile promises, and what was verified of it here."""
+
+    demanded: frozenset[str]
+    verified: frozenset[str]
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskMemory:
+    """One task as decisions see it."""
+
+    task: Task
+    proofs: ProofIndex = field(default_factory=ProofIndex)
+    endorsed: frozenset[tuple[str, str, str, str]] = frozenset()
+    flows: frozenset[tuple[str, str]] = frozenset()
+    approvals: dict[str, tuple[str, Approval]] = field(default_factory=dict)
+    """By ticket: (server.tool, the unused yes)."""
+    refused: frozenset[str] = frozenset()
+    """Authority digests that a person refused."""
+
+    @property
+    def is_bounded(self) -> bool:
+        return self.task.grant.calls is not None or bool(self.task.grant.spend)
+
+    def endorse(self, rows: list[tuple[str, str, str, str]]) -> None:
+        self.endorsed |= {row for row in rows if row[1] != "flow"}
+        self.flows |= {(value, tool) for tool, path, _, value in rows if path == "flow"}
+
+    def decided(self, ticket: Ticket) -> None:
+        """Take in what became of a ticket."""
+        self.approvals.pop(ticket.id, None)
+        if ticket.state is TicketState.APPROVED:
+            self.approvals[ticket.id] = (ticket.tool, ticket.approval)
+        if ticket.state is TicketState.DENIED:
+            self.refused |= {ticket.authority}
+
+
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """The committed state of every task met so far, every holder's mark, and every revocation."""
+
+    reader: sqlite3.Connection
+    key: bytes = field(repr=False)
+    definitions: Definitions
+    packs: Mapping[str, Pack]
+    confines: Mapping[str, Confines]
+    clock: Callable[[], float]
+    revoked: set[str] = field(default_factory=set)
+    _tasks: dict[str, TaskMemory] = field(default_factory=dict)
+    _marks: dict[str, Label] = field(default_factory=dict)
+    _flow: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.revoked.update(tasks.revocations(self.reader))
+        self._flow = _all_flows(self.packs.values())
+
+    async def snapshot(self, action: Action) -> Snapshot:
+        """One consistent read: nothing here awaits."""
+        subject, now = action.subject, self.clock()
+        memory = self.task(subject.task)
+        tool = f"{action.server}.{action.name}"
+        confines = self.confines.get(action.server)
+        return Snapshot(
+            now=now,
+            task=subject.task,
+            task_version=memory.task.version if memory else 0,
+            grant=memory.task.grant if memory else NO_GRANT,
+            revoked=memory is None or not self.is_live(subject),
+            mark=self.mark(subject.holder),
+            proofs=memory.proofs if memory else ProofIndex(),
+            endorsed=memory.endorsed if memory else frozenset(),
+            flows=memory.flows if memory else frozenset(),
+            flow=self._flow,
+            budgets=budgets.left(self.reader, subject.root) if memory and memory.is_bounded else {},
+            definition=self.definitions.find(action.server, action.name),
+            pack=self.packs.get(action.server, NO_PACK),
+            approvals=tuple(
+                approval
+                for name, approval in (memory.approvals.values() if memory else ())
+                if name == tool and approval.expires > now
+            ),
+            refused=memory.refused if memory else frozenset(),
+            key=self.key,
+            guarantees=confines.verified if confines else frozenset(),
+            demanded=confines.demanded if confines else frozenset(),
+        )
+
+    def is_live(self, subject: Subject) -> bool:
+        """Whether nothing the subject stands on was revoked or has expired."""
+        memory = self.task(subject.task)
+        return (
+            memory is not None
+            and not memory.task.revoked
+            and (subject.expires is None or self.clock() < subject.expires)
+            and self.revoked.isdisjoint(subject.chain)
+        )
+
+    def task(self, task: str) -> TaskMemory | None:
+        """The task, read from the store when it is first met."""
+        if task not in self._tasks:
+            row = tasks.load(self.reader, task)
+            if row is None:
+                return None
+            self._tasks[task] = self._load(row)
+        return self._tasks[task]
+
+    def added(self, task: Task) -> None:
+        """A task that was just created, or whose rights have just moved."""
+        if task.id in self._tasks:
+            self._tasks[task.id].task = task
+        else:
+            self._tasks[task.id] = TaskMemory(task=task)
+
+    def mark(self, holder: str) -> Label:
+        if holder not in self._marks:
+            self._marks[holder] = values.mark_of(self.reader, holder)
+        return self._marks[holder]
+
+    def raise_mark(self, holder: str, label: Label) -> None:
+        """Join `label` into the holder's mark here; the ledger's unit does the same on disk."""
+        self._marks[holder] = self.mark(holder).join(label.coarse())
+
+    def worst_label(self, server: str, tool: str) -> Label:
+        """The label that a result of this tool may have, whatever it says."""
+        return overflow(self.packs.get(server, NO_PACK).tool(tool), server, tool, "").label
+
+    def read(self, action: Action, result: JSONObject | None) -> Reading:
+        """What a result is worth under the operator's pack; none came, or past what a task may remember: the worst."""
+        tool = self.packs.get(action.server, NO_PACK).tool(action.name)
+        if result is not None:
+            reading = read_result(result, tool, action.server, action.name, action.id)
+            memory = self.task(action.subject.task)
+            if memory is None or memory.proofs.has_room_for(reading):
+                return reading
+        return overflow(tool, action.server, action.name, action.id)
+
+    def learn(self, task: str, reading: Reading) -> None:
+        """Take a durable result's proofs in."""
+        if memory := self.task(task):
+            memory.proofs.add(reading)
+
+    def _load(self, row: Task) -> TaskMemory:
+        memory = TaskMemory(task=row)
+        memory.endorse(tickets.endorsements(self.reader, row.id))
+        for state in (TicketState.APPROVED, TicketState.DENIED):
+            for ticket in tickets.listed(self.reader, state=state, task=row.id, limit=10_000):
+                memory.decided(ticket)
+        for past in values.remembered(self.reader, row.id):
+            if past.body is not None:
+                tool = self.packs.get(past.server, NO_PACK).tool(past.tool)
+                memory.proofs.add(read_result(past.body, tool, past.server, past.tool, past.action))
+        return memory
+
+
+def _all_flows(packs: Iterable[Pack]) -> dict[str, tuple[str, ...]]:
+    flows: dict[str, tuple[str, ...]] = {}
+    for pack in packs:
+        for name, sinks in pack.flow.items():
+            flows[name] = flows.get(name, ()) + sinks
+    return flows

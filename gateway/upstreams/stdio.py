@@ -1,0 +1,305 @@
+"""One connection to a server over the streams of its sandbox session: what was asked, by id, and what came back.
+
+A connection belongs to one task, so what a server does to it (crash, flood, an endless line) ends that task's calls and
+nobody else's. Memory is bounded by the largest result that is allowed, time by each call's deadline.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from gateway.errors import UpstreamError
+from gateway.ports import Outcome, OutcomeKind, Progress
+from gateway.upstreams.launch import Session
+from gateway.upstreams.lines import Lines, LineTooLong
+from gateway.upstreams.stderr import Tail
+from gateway.wire import upstream
+from policies.jsonvalue import JSONObject
+from policies.verdict import Code
+
+logger = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT = 64
+"""Calls that one connection carries at once; more are refused, not queued."""
+MAX_UNREAD_BYTES = 32_000_000
+"""What the calls in flight may weigh together: a server that reads nothing holds no more of our memory."""
+MAX_NOISE = 10_000
+MAX_NOISE_BYTES = 8_000_000
+"""What a server may say between two answers that nobody asked for, in messages and bytes, before it is ended."""
+CANCEL_GRACE_S = 2.0
+"""How long a cancelled call is still waited for: a server that honours a cancellation need not answer."""
+CLOSE_GRACE_S = 2.0
+"""How long a server may take to end by itself once its stdin is closed."""
+_DRAIN_S = 0.5
+_CHUNK = 1 << 16
+_ENVELOPE_BYTES = 4096
+"""Room on a line beside the result."""
+_DETAIL_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, with its length on the wire."""
+
+    event: upstream.Result | upstream.Failed
+    size: int
+
+
+@dataclass(slots=True)
+class _Pending:
+    answer: asyncio.Future[Reply | Outcome]
+    size: int
+    progress: Progress | None = None
+    reached: float = float("-inf")
+    timer: asyncio.TimerHandle | None = None
+    received: int = 0
+    """What the connection had received when this was sent: a server that has said nothing since is hung."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What was dropped, for the log and for people."""
+
+    late: int = 0
+    """Answers to nothing in flight: second ones, late ones, ids that were never ours."""
+    malformed: int = 0
+    refused: int = 0
+    """Requests that the server made of us."""
+    ignored: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Connection:
+    """Frames go out one write each; a reader task hands every answer to whoever waits for its id."""
+
+    session: Session
+    max_result_bytes: int
+    on_tools_changed: Callable[[], None] = lambda: None
+    on_end: Callable[[str], None] = lambda _: None
+    """Called once, with why it ended."""
+    counters: Counters = field(default_factory=Counters)
+    ended: str = ""
+    """Why nothing more can be sent; empty while it lives."""
+    _pending: dict[str, _Pending] = field(default_factory=dict)
+    _weight: int = 0
+    _noise: int = 0
+    _noise_bytes: int = 0
+    _received: int = 0
+    _tail: Tail = field(default_factory=Tail)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Begin to read."""
+        self._tasks = [
+            asyncio.create_task(self._read(), name="upstream stdout"),
+            asyncio.create_task(self._tail.drain(self.session.stderr), name="upstream stderr"),
+        ]
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._pending)
+
+    @property
+    def last_words(self) -> str:
+        """The tail of the server's stderr."""
+        return self._tail.text
+
+    async def ask(self, frame: bytes, request_id: str, timeout_s: float) -> JSONObject:
+        """Send a request of our own (handshake, listing) and wait for its result.
+
+        Raises:
+            Refused: the server answered an error.
+            UpstreamError: it did not answer.
+        """
+        reply = await self._exchange(frame, request_id, timeout_s, None)
+        if isinstance(reply, Outcome):
+            raise UpstreamError(reply.detail)
+        match reply.event:
+            case upstream.Result(_, result):
+                return result
+            case upstream.Failed() as failed:
+                raise Refused(failed)
+
+    async def call(self, frame: bytes, action_id: str, deadline_s: float, progress: Progress | None = None) -> Outcome:
+        """Send a call once and wait for its answer, its deadline, or the end of the server."""
+        reply = await self._exchange(frame, action_id, deadline_s, progress)
+        if isinstance(reply, Outcome):
+            return reply
+        match reply.event:
+            case upstream.Result(_, result):
+                return Outcome(kind=OutcomeKind.OK, result=result, size=reply.size)
+            case upstream.Failed(_, code, message):
+                detail = f"the server answered error {code}: {message[:_DETAIL_CHARS]}"
+                return Outcome(kind=OutcomeKind.ERROR, code=Code.UPSTREAM_FAILED, size=reply.size, detail=detail)
+
+    def tell(self, notification: bytes) -> None:
+        """Send a line that nobody answers; a server that is gone does not hear it."""
+        if not self.ended:
+            with suppress(OSError, RuntimeError):
+                self.session.stdin.write(notification + b"\n")
+
+    def cancel(self, action_id: str) -> None:
+        """Ask the server to stop; what it answers within the grace still counts."""
+        pending = self._pending.get(action_id)
+        if pending is None or pending.timer is None:
+            return
+        self.tell(upstream.cancelled(action_id))
+        loop = asyncio.get_running_loop()
+        if pending.timer.when() > loop.time() + CANCEL_GRACE_S:
+            pending.timer.cancel()
+            pending.timer = loop.call_later(CANCEL_GRACE_S, self._expire, action_id, "cancelled, and no answer came")
+
+    def end(self, reason: str) -> None:
+        """Nothing more is sent; what was sent and has no answer is unknown."""
+        if self.ended:
+            return
+        self.ended = reason
+        for pending in self._pending.values():
+            if not pending.answer.done():
+                pending.answer.set_result(_unknown(Code.UPSTREAM_FAILED, reason))
+        self.on_end(reason)
+
+    async def close(self, reason: str = "closed", *, politely: bool = True) -> int:
+        """End the server and everything that waits for it; its exit status, once nothing of it is left."""
+        self.end(reason)
+        self.session.stdin.close()
+        if politely:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_GRACE_S):
+                    await self.session.wait()
+        self.session.kill()
+        status = await self.session.wait()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_DRAIN_S)  # what it said last is still in the pipes
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return status
+
+    async def _exchange(
+        self, frame: bytes, request_id: str, timeout_s: float, progress: Progress | None
+    ) -> Reply | Outcome:
+        if refusal := self._refusal(frame, request_id):
+            return refusal
+        loop = asyncio.get_running_loop()
+        pending = _Pending(loop.create_future(), len(frame), progress, received=self._received)
+        try:
+            self.session.stdin.write(frame + b"\n")
+        except (OSError, RuntimeError):  # asyncio's and uvloop's ways to say that the pipe is closed
+            return _not_sent(Code.UPSTREAM_FAILED, "the server has closed its input")
+        self._pending[request_id] = pending
+        self._weight += len(frame)
+        pending.timer = loop.call_later(timeout_s, self._expire, request_id, f"no answer within {timeout_s:g} s")
+        try:
+            return await pending.answer
+        finally:
+            pending.timer.cancel()
+            self._weight -= len(frame)
+            self._pending.pop(request_id, None)
+
+    def _refusal(self, frame: bytes, request_id: str) -> Outcome | None:
+        """Why this cannot be sent; nothing has left."""
+        if self.ended:
+            return _not_sent(Code.UPSTREAM_FAILED, self.ended)
+        if len(self._pending) >= MAX_IN_FLIGHT or self._weight + len(frame) > MAX_UNREAD_BYTES:
+            return _not_sent(Code.OVERLOADED, "too many calls in flight on this connection")
+        if request_id in self._pending:
+            return _not_sent(Code.DUPLICATE, "this action is in flight already")
+        return None
+
+    async def _read(self) -> None:
+        lines = Lines(self.max_result_bytes + _ENVELOPE_BYTES)
+        try:
+            while chunk := await self.session.stdout.read(_CHUNK):
+                for line in lines.feed(chunk):
+                    self._received += 1
+                    if refusal := self._receive(line):
+                        self.tell(refusal)
+                        await self.session.stdin.drain()  # a server that asks and does not read waits for itself
+                    if self.ended:
+                        break
+                if self.ended:
+                    break
+        except LineTooLong:
+            self.end(f"the server wrote a line of more than {self.max_result_bytes} bytes")
+        except OSError as error:
+            self.end(f"the server's streams broke: {error.strerror}")
+        else:
+            self.end("the server ended")
+
+    def _receive(self, line: bytes) -> bytes | None:
+        """Hand one line to whom it concerns; what must be answered at once is returned."""
+        event = upstream.read(line)
+        match event:
+            case upstream.Result(id) | upstream.Failed(id):
+                pending = self._pending.get(id)
+                if pending is not None and not pending.answer.done():
+                    self._noise = self._noise_bytes = 0
+                    pending.answer.set_result(Reply(event, len(line)))
+                    return None
+                self.counters.late += 1
+            case upstream.Progressed(id, progress, total):
+                pending = self._pending.get(id)
+                if pending is not None and progress > pending.reached and not pending.answer.done():
+                    pending.reached = progress
+                    if pending.progress is not None:
+                        pending.progress(progress, total)
+            case upstream.ToolsChanged():
+                self.on_tools_changed()
+            case upstream.Ignored():
+                self.counters.ignored += 1
+            case upstream.Malformed(reason, id):
+                self.counters.malformed += 1
+                self._fail(id or self._meant(line), reason)
+            case upstream.Asked(method, refusal):
+                self.counters.refused += 1
+                logger.info("an upstream's request was refused", extra={"method": method[:100]})
+                self._count_noise(line)
+                return refusal
+        self._count_noise(line)
+        return None
+
+    def _count_noise(self, line: bytes) -> None:
+        self._noise += 1
+        self._noise_bytes += len(line)
+        if self._noise > MAX_NOISE or self._noise_bytes > MAX_NOISE_BYTES:
+            self.end("the server flooded its output")
+
+    def _meant(self, line: bytes) -> str:
+        """Which call a line that is not JSON looks like the answer to; a guess that can only end that call sooner."""
+        if not line.lstrip().startswith(b"{") or b'"result"' not in line:
+            return ""
+        return next((id for id in self._pending if id.encode() in line), "")
+
+    def _fail(self, request_id: str, reason: str) -> None:
+        """The answer to this call came and cannot be read: its effect is not known."""
+        pending = self._pending.get(request_id)
+        if pending is not None and not pending.answer.done():
+            pending.answer.set_result(_unknown(Code.UPSTREAM_FAILED, f"the answer cannot be read: {reason}"))
+
+    def _expire(self, request_id: str, reason: str) -> None:
+        pending = self._pending.get(request_id)
+        if pending is None or pending.answer.done():
+            return
+        pending.answer.set_result(_unknown(Code.UPSTREAM_TIMEOUT, reason))
+        self.tell(upstream.cancelled(request_id))
+        if pending.received == self._received and len(self._pending) == 1:
+            self.end("the server hung")  # nothing at all since this was sent: the next call gets a fresh server
+
+
+class Refused(UpstreamError):
+    """The server answered a request of ours with an error."""
+
+    def __init__(self, failed: upstream.Failed) -> None:
+        super().__init__(f"the server answered error {failed.code}: {failed.message[:_DETAIL_CHARS]}")
+        self.failed = failed
+
+
+def _not_sent(code: Code, detail: str) -> Outcome:
+    return Outcome(kind=OutcomeKind.NOT_SENT, code=code, detail=detail)
+
+
+def _unknown(code: Code, detail: str) -> Outcome:
+    return Outcome(kind=OutcomeKind.UNKNOWN, code=code, detail=detail)

@@ -1,0 +1,294 @@
+"""The table of upstream servers: the only holder of roads to their tools.
+
+A process serves one task: connections are keyed by (principal, task, server, sandbox profile), started when a call
+needs one, closed when idle. Starting one runs untrusted code, so it is written to the log before it happens. Servers
+that fail to start are left alone for a while, doubling; none disturbs another.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from gateway.errors import PratiqueError, Unrecordable, UpstreamError
+from gateway.options import ServerOptions
+from gateway.ports import Intent, Outcome, OutcomeKind, Progress
+from gateway.upstreams.backoff import Backoff
+from gateway.upstreams.handshake import ProbeFailed
+from gateway.upstreams.launch import Launch, Record
+from gateway.upstreams.peer import Peer, Pinned, Report
+from gateway.upstreams.stdio import Connection
+from gateway.wire import upstream
+from gateway.wire.upstream import Era
+from policies.action import Action
+from policies.describe import Survey
+from policies.jsonvalue import JSONObject
+from policies.verdict import Code
+
+logger = logging.getLogger(__name__)
+
+Key: TypeAlias = tuple[str, str, str, str]
+"""Principal, task, server, sandbox profile."""
+
+CLOSED = "the gateway is closing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """What the operator's own connection found."""
+
+    era: Era
+    survey: Survey
+
+
+@dataclass(slots=True, kw_only=True)
+class Table:
+    """Implements `ports.Road` over stdio servers."""
+
+    servers: Mapping[str, ServerOptions]
+    launch: Launch
+    record: Record
+    report: Report
+    pinned: Pinned
+    start_s: float = 30.0
+    """How long a server may take to start, answer the greeting and list its tools, each."""
+    idle_s: float = 300.0
+    most: int = 64
+    """Processes at once."""
+    backoffs: dict[str, Backoff] = field(default_factory=dict)
+    _eras: dict[str, Era] = field(default_factory=dict)
+    """The era each server was discovered in; a task's connection is opened in that one and no other."""
+    _peers: dict[Key, Peer] = field(default_factory=dict)
+    _starting: dict[Key, asyncio.Task[Peer]] = field(default_factory=dict)
+    _calls: dict[str, Peer | None] = field(default_factory=dict)
+    """In flight, by action; None while its server is still starting."""
+    _called_off: set[str] = field(default_factory=set)
+    _endings: set[asyncio.Task[None]] = field(default_factory=set)
+    _closed: bool = False
+
+    # ---- the road ---------------------------------------------------------------------------------------------
+
+    def frame(self, action: Action) -> bytes:
+        """The bytes that `execute` would send for this action, in the era its server was discovered in."""
+        return upstream.call(self._eras.get(action.server, Era.LEGACY), action)
+
+    async def execute(self, intent: Intent, progress: Progress | None = None) -> Outcome:
+        """Send the frame once and wait for its answer, the deadline, or the end of the server. Never raises."""
+        action = intent.action
+        if action.id in self._calls:
+            return _not_sent(Code.DUPLICATE, "this action is in flight already")
+        self._calls[action.id] = None
+        try:
+            return await self._execute(intent, progress)
+        finally:
+            del self._calls[action.id]
+            self._called_off.discard(action.id)
+
+    def cancel(self, action_id: str) -> None:
+        """Ask the server to stop; the outcome is still awaited and recorded."""
+        if action_id in self._calls:
+            self._called_off.add(action_id)
+            if (peer := self._calls[action_id]) is not None:
+                peer.connection.cancel(action_id)
+
+    # ---- for the operator -------------------------------------------------------------------------------------
+
+    async def discover(self, server: str) -> Discovery:
+        """Start the server for the operator, report what it offers, and end it.
+
+        Raises:
+            UpstreamError: it could not be started, spoken to or understood.
+            Unrecordable: that it was started, or what it offers, could not be recorded.
+        """
+        options = self.servers[server]
+        try:
+            peer, survey = await self._start(options, task="", era=None)
+        except ProbeFailed:
+            peer, survey = await self._start(options, task="", era=Era.LEGACY)
+        self._end(peer, "discovered")
+        assert peer.greeting is not None
+        era = peer.greeting.era
+        if self._eras.get(server, era) is not era:
+            for key in [key for key in self._peers if key[2] == server]:
+                self._end(self._peers.pop(key), "the server now speaks another era of the protocol")
+        self._eras[server] = era
+        self._backoff(server).succeeded()
+        return Discovery(era=era, survey=survey)
+
+    async def close(self) -> None:
+        """End every server; what is in flight has an unknown outcome."""
+        self._closed = True
+        for starting in self._starting.values():
+            starting.cancel()
+        await asyncio.gather(*self._starting.values(), return_exceptions=True)
+        for key in list(self._peers):
+            self._end(self._peers.pop(key), CLOSED)
+        while self._endings:
+            await asyncio.gather(*self._endings, return_exceptions=True)
+
+    # ---- one call ---------------------------------------------------------------------------------------------
+
+    async def _execute(self, intent: Intent, progress: Progress | None) -> Outcome:
+        action, definition = intent.action, intent.case.seen.definition
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + intent.deadline_s
+        subject, options = action.subject, self.servers.get(action.server)
+        if options is None:
+            return _not_sent(Code.UNKNOWN_TOOL, "no such server")
+        key = (subject.principal, subject.task, action.server, options.sandbox)
+        peer = self._peers.get(key)
+        if peer is None or not peer.settled.is_set():
+            try:
+                async with asyncio.timeout_at(ends):
+                    peer = peer or await self._peer(key, options)
+                    await peer.settled.wait()
+            except TimeoutError:
+                return _not_sent(Code.UPSTREAM_TIMEOUT, "the server was not ready in time")
+            except Unrecordable as error:
+                return _not_sent(Code.UNAVAILABLE, str(error))
+            except UpstreamError as error:
+                return _not_sent(Code.UPSTREAM_FAILED, str(error))
+            except Overloaded:
+                return _not_sent(Code.OVERLOADED, f"{self.most} servers run already, all busy")
+        if definition is None or peer.offered.get(action.name) != definition.digest:
+            return _not_sent(Code.DEFINITION_CHANGED, "this process offers another definition than the one decided on")
+        if self.frame(action) != intent.frame:
+            return _not_sent(Code.DEFINITION_CHANGED, "the frame is not in the era that the server speaks")
+        if action.id in self._called_off:
+            return _not_sent(Code.UPSTREAM_FAILED, "cancelled before it was sent")
+        self._calls[action.id] = peer
+        outcome = await peer.connection.call(intent.frame, action.id, ends - loop.time(), progress)
+        peer.used = loop.time()
+        return outcome
+
+    async def _peer(self, key: Key, options: ServerOptions) -> Peer:
+        """The connection for `key`, started by whoever needs it first and shared by all who wait."""
+        starting = self._starting.get(key)
+        if starting is None:
+            if self._closed:
+                raise UpstreamError(CLOSED)
+            starting = asyncio.create_task(self._open(key, options), name="upstream start")
+            self._starting[key] = starting
+            starting.add_done_callback(lambda done: self._started(key, done))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if starting.cancelled():
+                raise UpstreamError(CLOSED) from None
+            raise
+
+    def _started(self, key: Key, done: asyncio.Task[Peer]) -> None:
+        del self._starting[key]
+        if not done.cancelled():
+            done.exception()  # whoever waits has it; where nobody does any more, it is not news either
+
+    async def _open(self, key: Key, options: ServerOptions) -> Peer:
+        loop, backoff = asyncio.get_running_loop(), self._backoff(options.name)
+        if (wait_s := backoff.wait_s(loop.time())) > 0:
+            raise UpstreamError(f"server '{options.name}' is tried again in {wait_s:.0f} s; {backoff.reason}")
+        era = self._eras.get(options.name)
+        if era is None:
+            raise UpstreamError(f"server '{options.name}' has not been discovered yet")
+        self._make_room()
+        try:
+            peer, _ = await self._start(options, task=key[1], era=era)
+        except UpstreamError as error:
+            backoff.failed(loop.time(), str(error))
+            raise
+        backoff.succeeded()
+        peer.used = loop.time()
+        if peer.connection.ended:
+            raise UpstreamError(f"server '{options.name}': {peer.connection.ended}")
+        peer.connection.on_end = lambda reason: self._gone(key, reason)
+        self._peers[key] = peer
+        loop.call_later(self.idle_s, self._close_if_idle, key, peer)
+        return peer
+
+    async def _start(self, options: ServerOptions, *, task: str, era: Era | None) -> tuple[Peer, Survey]:
+        await self.record("server.started", _announcement(options), server=options.name, task=task)
+        session = await self.launch(options, options.sandbox)
+        peer = Peer(
+            options=options,
+            task=task,
+            connection=Connection(session=session, max_result_bytes=options.max_result_bytes),
+            report=self.report,
+            pinned=self.pinned,
+            timeout_s=self.start_s,
+        )
+        return peer, await peer.open(era)
+
+    # ---- ends -------------------------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """Raises:
+        Overloaded: as many run as may, and none is idle.
+        """
+        if len(self._peers) + len(self._starting) <= self.most:
+            return
+        idle = [(peer.used, key) for key, peer in self._peers.items() if not peer.connection.is_busy]
+        if not idle:
+            raise Overloaded
+        key = min(idle)[1]
+        self._end(self._peers.pop(key), "room is needed for another server")
+
+    def _close_if_idle(self, key: Key, peer: Peer) -> None:
+        if self._peers.get(key) is not peer:
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self.idle_s if peer.connection.is_busy else peer.used + self.idle_s
+        if due > loop.time():
+            loop.call_at(due, self._close_if_idle, key, peer)
+        else:
+            self._end(self._peers.pop(key), "idle")
+
+    def _gone(self, key: Key, reason: str) -> None:
+        """The connection ended by itself: the next call gets a new one."""
+        if (peer := self._peers.pop(key, None)) is not None:
+            self._end(peer, reason)
+
+    def _end(self, peer: Peer, reason: str) -> None:
+        peer.connection.on_end = lambda _: None
+        ending = asyncio.create_task(self._finish(peer, reason), name="upstream end")
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+    async def _finish(self, peer: Peer, reason: str) -> None:
+        status = await peer.close(reason, politely=not peer.connection.ended)
+        counters = peer.connection.counters
+        payload: JSONObject = {
+            "reason": reason,
+            "status": status,
+            "dropped": {
+                "late": counters.late,
+                "malformed": counters.malformed,
+                "refused": counters.refused,
+                "ignored": counters.ignored,
+            },
+        }
+        try:
+            await self.record("server.stopped", payload, server=peer.options.name, task=peer.task)
+        except PratiqueError:
+            logger.warning("the end of an upstream could not be recorded", extra={"server": peer.options.name})
+
+    def _backoff(self, server: str) -> Backoff:
+        return self.backoffs.setdefault(server, Backoff())
+
+
+class Overloaded(Exception):
+    """No more processes may run."""
+
+
+def _announcement(options: ServerOptions) -> JSONObject:
+    """What is about to run, for the log: names of variables, never their values."""
+    return {
+        "argv": list(options.command),
+        "sandbox": options.sandbox,
+        "network": options.network.value,
+        "mounts": [{"path": str(mount.path), "writable": mount.writable} for mount in options.mounts],
+        "env": sorted(options.env),
+    }
+
+
+def _not_sent(code: Code, detail: str) -> Outcome:
+    return Outcome(kind=OutcomeKind.NOT_SENT, code=code, detail=detail)

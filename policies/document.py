@@ -1,0 +1,91 @@
+"""The input document: what a policy sees of a case.
+
+It is abstract: paths, roles and labels, but no argument's value, so that equal situations give equal documents and a
+decision can be remembered. A bundle that declares `# pratique: values` gets the values too.
+"""
+
+from typing import Final, TypeAlias
+
+from policies.case import Argument, Case
+from policies.jsonvalue import JSONObject
+from policies.label import Label
+
+Shape: TypeAlias = "dict[str, Shape] | list[Shape] | None"
+"""An object's fields, a list's elements, or a leaf. `ANY` is whatever it is."""
+
+ANY: Final[dict[str, Shape]] = {}
+
+_LABEL: dict[str, Shape] = {"integrity": None, "classes": [None], "readers": [None]}
+_ARGUMENT: dict[str, Shape] = {
+    "path": None,
+    "role": None,
+    "form": None,
+    "authority": None,
+    "integrity": None,
+    "classes": [None],
+    "proven": None,
+    "proof": None,
+}
+
+
+def shape(*, values: bool) -> dict[str, Shape]:
+    """Every path that `document` gives: what a policy may read."""
+    return {
+        "agent": None,
+        "principal": None,
+        "kind": None,
+        "server": None,
+        "tool": None,
+        "effect": None,
+        "pure": None,
+        "idempotent": None,
+        "arguments": [_ARGUMENT | {"value": ANY} if values else _ARGUMENT],
+        "mark": _LABEL,
+        "carries": _LABEL,
+        "rules": None,
+        "spends": {"currency": None, "amount": None},
+        "without": [None],
+    }
+
+
+def document(case: Case, *, without: frozenset[str] = frozenset(), values: bool = False) -> JSONObject:
+    """What the policy is asked about this case. `without`: kernel rules that are switched off."""
+    action, spends = case.action, case.spends
+    return {
+        "agent": action.subject.agent,
+        "principal": action.subject.principal,
+        "kind": action.kind.value,
+        "server": action.server,
+        "tool": action.name,
+        "effect": case.tool.effect.value,
+        "pure": case.tool.pure,
+        "idempotent": case.tool.idempotent,
+        "arguments": [_argument(argument, values=values) for argument in case.arguments],
+        "mark": _label(case.seen.mark),
+        "carries": _label(case.label),
+        "rules": len(case.rules),
+        "spends": {"currency": spends[0], "amount": spends[1]} if spends else None,
+        "without": sorted(without),
+    }
+
+
+def _argument(argument: Argument, *, values: bool) -> JSONObject:
+    abstract = {
+        "path": argument.path,
+        "role": argument.spec.role.value,
+        "form": argument.spec.form.value,
+        "authority": argument.spec.role.is_authority,
+        "integrity": argument.label.integrity.name.lower(),
+        "classes": sorted(argument.label.classes),
+        "proven": bool(argument.proof),
+        "proof": argument.proof.partition(":")[0],
+    }
+    return abstract | {"value": argument.value} if values else abstract
+
+
+def _label(label: Label) -> JSONObject:
+    return {
+        "integrity": label.integrity.name.lower(),
+        "classes": sorted(label.classes),
+        "readers": None if label.readers is None else sorted(label.readers),
+    }

@@ -1,0 +1,196 @@
+"""Labelling arguments: which role each value plays, what proves it, and how strong a proof that role demands.
+
+A proof is positive: the value equals a slot of *one* granted rule, a field the operator trusts (or, to name a thing
+that is not destroyed, one the same server minted), or what a person approved for this argument of this tool. Everything
+else is untrusted and carries the holder's mark, as bodies do: all that was read so far.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from policies.case import Argument, Case
+from policies.forms import as_sent, canonical_form, form_for, spellings
+from policies.grant import Constraint, Op, Rule
+from policies.jsonvalue import JSON, JSONObject, pointer
+from policies.label import Integrity, Label
+from policies.pack import ArgumentSpec, Effect, Form, Role, ToolPack
+
+_STRICTEST = ArgumentSpec(role=Role.DEST)
+_GRANTED = Label(integrity=Integrity.GRANTED)
+_TRUSTED = Label(integrity=Integrity.TRUSTED)
+_ENDORSED = Label(integrity=Integrity.ENDORSED)
+_UNTRUSTED = Label(integrity=Integrity.UNTRUSTED)
+_ADDRESSES = frozenset({Form.EMAIL, Form.IBAN, Form.URL})
+_FEW = 16
+"""An enum of at most so many values is a switch."""
+
+
+def labelled(case: Case) -> tuple[Argument, ...]:
+    """Every argument under the proofs of the one granted rule that leaves least to ask."""
+    known = [_without_grant(case, path, value, spec) for path, value, spec in leaves(case.action.arguments, case.tool)]
+    known.extend(_left_out(case))
+    best = known
+    for index in case.rules:
+        granted = _under(case.seen.grant.rules[index], f"grant:{index}", known)
+        if best is known or _open(granted, case) < _open(best, case):
+            best = granted
+    return tuple(best)
+
+
+def leaves(arguments: JSONObject, tool: ToolPack) -> list[tuple[str, JSON, ArgumentSpec]]:
+    """Every value of the arguments with its JSON pointer and what the pack says of it, in document order.
+
+    An empty list or object is a value. What the pack marks optional is none where it says nothing.
+    """
+    found: list[tuple[str, JSON, ArgumentSpec]] = []
+    stack: list[tuple[tuple[str, ...], JSON]] = [((name,), value) for name, value in reversed(arguments.items())]
+    while stack:
+        steps, value = stack.pop()
+        if value and isinstance(value, dict | list):
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            stack.extend(reversed([((*steps, str(step)), item) for step, item in inner]))
+            continue
+        spec = _spec(tool, steps)
+        if not (spec.optional and (value is None or value in ([], {}))):
+            found.append((pointer(*steps), value, replace(spec, form=form_for(spec.form, value))))
+    return found
+
+
+def demanded(role: Role, effect: Effect) -> Integrity | None:
+    """How strong the proof of a value in this role must be; None asks nothing."""
+    if not role.is_authority:
+        return None
+    if effect is Effect.READ:  # what is read inside a server is bounded by its sandbox; where a read reaches out is not
+        return None if role in (Role.REF, Role.CONTROL) else Integrity.ENDORSED
+    return Integrity.ATTESTED if role is Role.REF and effect is not Effect.DESTRUCTIVE else Integrity.ENDORSED
+
+
+def is_proven(argument: Argument, effect: Effect) -> bool:
+    """Whether the argument's proof is as strong as its role demands."""
+    needed = demanded(argument.spec.role, effect)
+    return needed is None or (argument.proof != "" and argument.label.integrity >= needed)
+
+
+def is_endorsed(case: Case, path: str, form: Form, canonical: str | None) -> bool:
+    """Whether a person approved this value for this argument of this tool, for the whole task."""
+    return canonical is not None and (sink(case), path, form, canonical) in case.seen.endorsed
+
+
+def sink(case: Case) -> str:
+    """The tool as flows and endorsements name it."""
+    return f"{case.action.server}.{case.action.name}"
+
+
+# ---- proof ----------------------------------------------------------------------------------------------------
+
+
+def _under(rule: Rule, proof: str, known: list[Argument]) -> list[Argument]:
+    """The arguments with those that this rule pins proven by it."""
+    slots = [constraint for constraint in rule.constraints if constraint.op in (Op.EQUALS, Op.IN)]
+    return [
+        replace(argument, label=_GRANTED, proof=proof) if any(_pins(slot, argument) for slot in slots) else argument
+        for argument in known
+    ]
+
+
+def _open(arguments: list[Argument], case: Case) -> int:
+    return sum(1 for argument in arguments if not is_proven(argument, case.tool.effect))
+
+
+def _pins(slot: Constraint, argument: Argument) -> bool:
+    sent = as_sent(argument.spec.form, argument.value)
+    return (
+        sent is not None
+        and _names(slot.argument, argument.path)
+        and any(
+            type(value) is type(argument.value) and sent in spellings(argument.spec.form, value)
+            for value in slot.values
+        )
+    )
+
+
+def _names(argument: str, path: str) -> bool:
+    """Whether a rule's `argument` means this leaf: by pointer, or by a top-level name, and then each item of a list."""
+    if argument.startswith("/"):
+        return _reaches(argument, path)
+    steps = path.split("/")
+    return pointer(argument) == f"/{steps[1]}" and (len(steps) == 2 or (len(steps) == 3 and steps[2].isdecimal()))
+
+
+def _reaches(pattern: str, path: str) -> bool:
+    ours, theirs = pattern.split("/"), path.split("/")
+    return len(ours) == len(theirs) and all(mine in ("*", step) for mine, step in zip(ours, theirs, strict=True))
+
+
+def _without_grant(case: Case, path: str, value: JSON, spec: ArgumentSpec) -> Argument:
+    """What the task has seen, and what a person or the operator has said of this very argument."""
+    label, proof = _UNTRUSTED.join(case.seen.mark), ""
+    seen = None if spec.role is Role.BODY else _seen(case, spec.form, value)
+    if seen is not None:
+        suffices = (demanded(spec.role, case.tool.effect) or Integrity.UNTRUSTED) <= seen.integrity
+        label, proof = seen if suffices else seen.join(label), "result"
+    if seen is None or seen.integrity < Integrity.ENDORSED:
+        if is_endorsed(case, path, spec.form, canonical_form(spec.form, value)):
+            label, proof = _ENDORSED, "endorsed"
+        elif spec.role is Role.CONTROL and _is_default(case, path, value):
+            label, proof = _TRUSTED, "default"
+    return Argument(path=path, value=value, spec=spec, label=label, proof=proof)
+
+
+def _seen(case: Case, form: Form, value: JSON) -> Label | None:
+    """The label of the field that supplies this value.
+
+    An address from a trusted field means the same everywhere. A name, a number or an id means something to the server
+    that said it, and so does whatever is merely attested.
+    """
+    sent = as_sent(form, value)
+    label = None if sent is None else case.seen.proofs.find(form, sent)
+    if label is None or label.integrity < Integrity.ATTESTED:
+        return None
+    is_home = any(source.server == case.action.server for source in label.sources)
+    return label if is_home or (form in _ADDRESSES and label.integrity >= Integrity.TRUSTED) else None
+
+
+def _is_default(case: Case, path: str, value: JSON) -> bool:
+    """Whether a switch stands where its pinned definition puts it: what calling the tool means unless told otherwise.
+
+    Truth values and short enums only. Any other default (a path, an account, an address) is the server's choice.
+    """
+    schema = _properties(case).get(path.removeprefix("/"))
+    if not isinstance(schema, Mapping) or "default" not in schema:
+        return False
+    choices = schema.get("enum")
+    is_switch = isinstance(value, bool) or (isinstance(choices, list) and value in choices and len(choices) <= _FEW)
+    return is_switch and type(schema["default"]) is type(value) and schema["default"] == value
+
+
+def _left_out(case: Case) -> Iterator[Argument]:
+    """Authority arguments that the call leaves to the server, so that its ambient state never chooses unseen."""
+    if case.tool.effect is Effect.READ:
+        return
+    for name in _properties(case) if case.seen.definition else case.tool.arguments:
+        spec = _STRICTEST if name.startswith("/") else _spec(case.tool, (name,))
+        if name in case.action.arguments or name.startswith("/") or spec.optional or not spec.role.is_authority:
+            continue
+        path = pointer(name)
+        yield _without_grant(case, path, None, replace(spec, form=Form.NUMBER))
+
+
+def _properties(case: Case) -> Mapping[str, JSON]:
+    schema = case.seen.definition.body.get("inputSchema", {}) if case.seen.definition else {}
+    properties = schema.get("properties", {}) if isinstance(schema, Mapping) else {}
+    return properties if isinstance(properties, Mapping) else {}
+
+
+def _spec(tool: ToolPack, steps: tuple[str, ...]) -> ArgumentSpec:
+    """What the pack says of a leaf: the longest pointer that reaches it or what it lies in, else its top-level name."""
+    best, score = tool.arguments.get(steps[0], _STRICTEST), (0, 0)
+    for name, spec in tool.arguments.items():
+        pattern = name.split("/")[1:] if name.startswith("/") else []
+        ours = tuple(step.replace("~1", "/").replace("~0", "~") for step in pattern)
+        if not ours or len(ours) > len(steps) or any(a not in ("*", b) for a, b in zip(ours, steps, strict=False)):
+            continue
+        weight = (len(ours), sum(step != "*" for step in ours))
+        if weight > score:
+            best, score = spec, weight
+    return best

@@ -1,0 +1,243 @@
+"""The bubblewrap driver: namespaces, a system call filter and limits, for programs that run as an unprivileged uid.
+
+    start   (1) the filter, the arguments and a minimal /etc go into memory files: nothing secret stands in an argv
+            (2) as root, `launch.py` becomes nobody first; else bubblewrap is started as it is
+            (3) bubblewrap names the first process inside and holds it; it joins its memory group
+            (4) it is let go, limits itself and becomes the program
+
+Start sandboxes from a thread that lives as long as they do: the kernel ends them with the thread that started them.
+"""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from sandbox import launch, view
+from sandbox.binary import Bind, copies, find_binary
+from sandbox.cgroup import DELEGATE, Group, Groups, find_groups
+from sandbox.driver import Capabilities
+from sandbox.errors import SandboxError
+from sandbox.mends import mend_for
+from sandbox.probe import verify
+from sandbox.runtime import resolve
+from sandbox.seccomp import assemble, load_rules
+from sandbox.session import BubblewrapSession
+from sandbox.spec import Mount, Spec
+
+SANDBOX_UID: Final = 65534
+"""As root: who sandboxes are, unless a writable mount belongs to another user than root."""
+
+START_S: Final = 10.0
+"""How long bubblewrap may take to name its first process."""
+
+STREAM_BYTES: Final = 1 << 20
+"""What a stream buffers before the program has to wait."""
+
+OUTER_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin"}
+"""bubblewrap's own; the sandbox sees it in /proc/1/environ."""
+
+WATCHED: Final = "memory is watched several times a second, not held by a control group: a burst may pass the limit."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bubblewrap:
+    """Starts programs under bubblewrap; found once, used for every start."""
+
+    binary: Path
+    filter: bytes = field(repr=False)
+    groups: Groups | None
+    """None: each process's data is limited, and their sum watched (`watch.py`)."""
+    as_root: bool = field(default_factory=lambda: os.geteuid() == 0)
+    name: str = "bubblewrap"
+
+    @classmethod
+    def find(cls, *, grouped: bool = True) -> "Bubblewrap":
+        """The driver for this machine, not yet proven to work: that is `probe`.
+
+        Args:
+            grouped: whether to look for control groups.
+
+        Raises:
+            SandboxError: there is no bubblewrap, or no filter for this processor.
+        """
+        groups = find_groups() if grouped else None
+        try:
+            program = assemble(load_rules(), counted=groups is not None)
+        except KeyError as unknown:
+            raise SandboxError("seccomp", f"no filter for {unknown}", "Run on x86_64 or aarch64.") from unknown
+        return cls(binary=find_binary(), filter=program, groups=groups)
+
+    async def probe(self) -> Capabilities:
+        found = await verify(self)
+        return found if self.groups else replace(found, notes=(*found.notes, f"{WATCHED} {DELEGATE}"))
+
+    async def start(self, spec: Spec) -> BubblewrapSession:
+        spec = resolve(spec)
+        view.checked(spec.mounts)
+        with ExitStack() as ours, ExitStack() as given, ExitStack() as after:
+            info, info_theirs = os.pipe()
+            hold_theirs, hold = os.pipe()
+            for stack, descriptor in ((ours, info), (ours, hold), (given, info_theirs), (given, hold_theirs)):
+                stack.callback(os.close, descriptor)
+            group = self._group(spec.limits.memory_bytes)
+            if group is not None:
+                after.callback(group.remove)
+
+            command, passed = self._command(spec, given, info=info_theirs, hold=hold_theirs)
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=passed,
+                env=OUTER_ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,
+                limit=STREAM_BYTES,
+            )
+            given.close()
+            try:
+                first = await _first_inside(process, info)  # (3)
+                init = os.pidfd_open(first)
+            except BaseException:
+                await _abandon(process)
+                raise
+            session = BubblewrapSession(process=process, init=init, after=after.pop_all())
+            try:
+                await session.limit_memory(first, group, spec.limits.memory_bytes)
+            except BaseException as refused:
+                session.kill()
+                await session.wait()
+                if isinstance(refused, OSError):
+                    raise SandboxError("memory", f"control group: {refused.strerror}", DELEGATE) from refused
+                raise
+            os.write(hold, b"x")  # (4)
+            return session
+
+    def _command(self, spec: Spec, given: ExitStack, *, info: int, hold: int) -> tuple[list[str], list[int]]:
+        """What to execute, and the descriptors that it is given; the memory files among them close with `given`."""
+        passed = [info, hold]
+
+        def memory_file(content: bytes) -> int:
+            passed.append(_memory_file(given, content))
+            return passed[-1]
+
+        uid = _uid(spec.mounts) if self.as_root else os.geteuid()
+        stands, binds = copies(self.binary, launch.STAGE) if self.as_root else (str(self.binary), [])
+        sources = [mount.source for mount in spec.mounts]
+        if self.as_root:
+            sources = [f"{launch.STAGE}/mount{i}" for i in range(len(spec.mounts))]
+            binds += [_bind(mount, source, uid) for mount, source in zip(spec.mounts, sources, strict=True)]
+        etc = {path: memory_file(text.encode()) for path, text in _etc(spec, uid).items()}  # (1)
+        options = view.options(spec, sources=sources, files=etc)
+        command = [stands, "--info-fd", str(info), "--block-fd", str(hold)]
+        command += ["--add-seccomp-fd", str(memory_file(self.filter))]
+        command += ["--args", str(memory_file("\0".join(options).encode()))]
+        command += ["--", *view.command(spec, limit_data=self.groups is None)]
+        if self.as_root:  # (2)
+            plan = memory_file(json.dumps({"uid": uid, "binds": binds, "argv": command}).encode())
+            command = [sys.executable, "-I", "-S", "-B", launch.__file__, str(plan)]
+        return command, passed
+
+    def _group(self, memory_bytes: int) -> Group | None:
+        if self.groups is None:
+            return None
+        try:
+            return self.groups.make(memory_bytes)
+        except OSError as refused:
+            raise SandboxError("memory", f"no control group: {refused.strerror}", DELEGATE) from refused
+
+
+def hand_over(folder: Path) -> None:
+    """Give a folder of the gateway's, with all in it, to the sandboxes' uid. Does nothing unless root.
+
+    Needed only where the file system cannot map owners (overlay, as in containers). Not while a sandbox writes there:
+    it could put a link in the way.
+    """
+    if os.geteuid() != 0:
+        return
+    for parent, folders, files, descriptor in os.fwalk(folder):
+        for name in (*folders, *files):
+            os.chown(name, SANDBOX_UID, SANDBOX_UID, dir_fd=descriptor, follow_symlinks=False)
+        if Path(parent) == folder:
+            os.fchown(descriptor, SANDBOX_UID, SANDBOX_UID)
+
+
+def _uid(mounts: Sequence[Mount]) -> int:
+    """As root: the uid to become. The one user besides root whose folders it writes to, else nobody."""
+    owners = {os.stat(mount.source).st_uid for mount in mounts if mount.writable}
+    return owners.pop() if len(owners) == 1 and 0 not in owners else SANDBOX_UID
+
+
+def _bind(mount: Mount, target: str, uid: int) -> Bind:
+    """Mapped if it is to be written to and belongs to somebody else."""
+    found = os.stat(mount.source)
+    is_theirs = not mount.writable or found.st_uid == uid
+    return mount.source, target, None if is_theirs else (found.st_uid, found.st_gid)
+
+
+def _etc(spec: Spec, uid: int) -> Mapping[str, str]:
+    """The little of /etc that programs ask for and that says nothing of the host."""
+    etc = {
+        "/etc/passwd": f"sandbox:x:{uid}:{os.getegid() or uid}:sandbox:/tmp:/bin/sh\n",
+        "/etc/group": f"sandbox:x:{os.getegid() or uid}:\n",
+    }
+    if spec.network == "none":
+        etc["/etc/hosts"] = "127.0.0.1 localhost\n::1 localhost\n"
+    return etc
+
+
+def _memory_file(closes: ExitStack, content: bytes) -> int:
+    descriptor = os.memfd_create("sandbox", os.MFD_CLOEXEC)
+    closes.callback(os.close, descriptor)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+async def _first_inside(process: asyncio.subprocess.Process, info: int) -> int:
+    """The first process inside, as bubblewrap tells it.
+
+    Raises:
+        SandboxError: bubblewrap, or the launch before it, ended without telling.
+    """
+    try:
+        async with asyncio.timeout(START_S):
+            told = await _read_all(info)
+            if named := re.search(rb'"child-pid":\s*(\d+)', told):
+                return int(named[1])
+            assert process.stderr is not None
+            said = (await process.stderr.read()).decode(errors="replace").strip()
+    except TimeoutError:
+        said = f"no answer in {START_S:.0f} seconds"
+    raise SandboxError("bubblewrap", said or "ended without a word", mend_for(said))
+
+
+async def _read_all(descriptor: int) -> bytes:
+    loop, ended, told = asyncio.get_running_loop(), asyncio.Event(), bytearray()
+
+    def read() -> None:
+        if part := os.read(descriptor, 4096):
+            told.extend(part)
+        else:
+            ended.set()
+
+    loop.add_reader(descriptor, read)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return bytes(told)
+
+
+async def _abandon(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

@@ -1,0 +1,126 @@
+"""Run by root as a process of its own: become nobody, keeping a private view of what nobody could not reach.
+
+bubblewrap started as root would leave the host's uid 0 behind its walls, so it is started as an unprivileged uid; but
+that uid cannot pass a home of mode 0700 on the way to an interpreter or a mount. So, while still root, the sources are
+bound to a place of ours in a mount namespace that only this process and its children see. Nothing of the host changes,
+and all of it is gone when they are.
+
+Where a source belongs to somebody else and is to be written to, it is bound with its owner mapped to the sandbox's uid
+(mount_setattr(2), "ID-mapped mounts"): what the sandbox writes there belongs, on disk, to whom the folder belongs.
+
+Reads `{"uid": n, "binds": [[source, path beneath STAGE, owner to map or null] ...], "argv": [...]}` from the
+descriptor that its only argument names.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import stat
+import sys
+from typing import Final
+
+STAGE: Final = "/tmp"  # noqa: S108  # a directory that every host has; covered in our namespace only
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
+OPEN_TREE_CLONE, AT_EMPTY_PATH, AT_RECURSIVE, AT_FDCWD = 1, 0x1000, 0x8000, -100
+MOVE_MOUNT_F_EMPTY_PATH, MOUNT_ATTR_IDMAP = 4, 0x00100000
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+
+
+def main() -> None:
+    with open(int(sys.argv[1]), "rb") as plan_file:
+        plan = json.load(plan_file)
+    _stage(plan["binds"], plan["uid"])
+    _become(plan["uid"])
+    os.chdir("/")
+    os.execve(plan["argv"][0], plan["argv"], dict(os.environ))  # noqa: S606
+
+
+def _stage(binds: list[tuple[str, str, list[int] | None]], uid: int) -> None:
+    _call("unshare", CLONE_NEWNS)
+    _mount("none", "/", MS_REC | MS_PRIVATE)
+    opened = [
+        (os.open(source, os.O_PATH | os.O_CLOEXEC), target, owner) for source, target, owner in binds
+    ]  # before STAGE is covered
+    _mount("stage", STAGE, MS_NOSUID | MS_NODEV, kind="tmpfs", data="mode=0755,size=1m")
+    for descriptor, target, owner in opened:
+        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            os.mkdir(target, 0o755)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        if owner is None:
+            _mount(f"/proc/self/fd/{descriptor}", target, MS_BIND | MS_REC)
+        else:
+            _bind_mapped(descriptor, target, owner, uid)
+        os.close(descriptor)
+
+
+def _bind_mapped(source: int, target: str, owner: list[int], uid: int) -> None:
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE
+    tree = _call("syscall", OPEN_TREE, source, b"", flags)
+    mapping = _mapping(owner, uid)
+    attributes = (ctypes.c_uint64 * 4)(
+        MOUNT_ATTR_IDMAP, 0, 0, mapping
+    )  # struct mount_attr: set, clear, -, user namespace
+    size = ctypes.sizeof(attributes)
+    _call("syscall", MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, ctypes.byref(attributes), size)
+    _call("syscall", MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
+    os.close(tree)
+    os.close(mapping)
+
+
+def _mapping(owner: list[int], uid: int) -> int:
+    """A user namespace in which the owner's ids, as on disk, stand for the sandbox's. A namespace needs a process."""
+    ready, say_ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _call("prctl", PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+        _call("unshare", CLONE_NEWUSER)
+        os.write(say_ready, b"x")
+        signal.pause()
+    os.close(say_ready)
+    try:
+        if not os.read(ready, 1):
+            raise OSError("no user namespace to map owners with")
+        for kind, owner_id in zip(("uid", "gid"), owner, strict=True):
+            with open(f"/proc/{child}/{kind}_map", "w") as table:
+                table.write(f"{owner_id} {uid} 1")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _become(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)  # leaving uid 0 clears every capability
+    _call("prctl", PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
+
+
+def _mount(source: str, target: str, flags: int, *, kind: str = "", data: str = "") -> None:
+    names = os.fsencode(source), os.fsencode(target), kind.encode() or None
+    _call("mount", *names, ctypes.c_ulong(flags), data.encode() or None)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *arguments: object) -> int:
+    answer: int = getattr(_libc, name)(*arguments)
+    if answer < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name} {arguments}: {os.strerror(number)}")
+    return answer
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except OSError as error:
+        sys.exit(f"launch: {error}")

@@ -1,0 +1,146 @@
+"""Whether a driver keeps its promises on this machine: found by trying to break them, and judged from outside too."""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from sandbox.cgroup import DELEGATE
+from sandbox.driver import FILESYSTEM, GUARANTEES, NETWORK, RESOURCES, SYSCALLS, Capabilities, Driver
+from sandbox.errors import SandboxError
+from sandbox.mends import mend_for
+from sandbox.runtime import runtime_mounts
+from sandbox.spec import Limits, Spec
+
+DEADLINE_S: Final = 15.0
+"""For each of the two sandboxes that are tried."""
+
+LIMITS: Final = Limits(memory_bytes=96 << 20, pids=24, tmp_bytes=1 << 20)
+"""Small enough to be reached quickly."""
+
+
+async def verify(driver: Driver) -> Capabilities:
+    """Try each guarantee. Never raises: what could not be tried was not verified."""
+    why_not = await _walls(driver)
+    if len(why_not) < len(GUARANTEES) - 1:  # else nothing starts, and a second failure would say no more
+        why_not |= await _limits(driver)
+    else:
+        why_not[RESOURCES] = next(iter(why_not.values()))
+    return Capabilities(verified=frozenset(GUARANTEES) - why_not.keys(), why_not=why_not)
+
+
+async def _walls(driver: Driver) -> dict[str, str]:
+    """Files, network and system calls: one sandbox, some bait on the host."""
+    with _bait() as bait:
+        try:
+            said = await _run(driver, "walls", bait.canary, str(bait.port), bait.name)
+            got = json.loads(said)
+        except (SandboxError, ValueError) as failed:
+            return dict.fromkeys((FILESYSTEM, NETWORK, SYSCALLS), str(failed))
+        outside = {FILESYSTEM: bait.was_touched(), NETWORK: bait.was_reached()}
+    broken = {part: [*got[part], *outside.get(part, ())] for part in (FILESYSTEM, NETWORK, SYSCALLS)}
+    return {part: f"a program inside: {', '.join(what)}" for part, what in broken.items() if what}
+
+
+async def _limits(driver: Driver) -> dict[str, str]:
+    """Processes, /tmp and memory: asked for twice what is allowed."""
+    try:
+        said = await _run(driver, "limits", *map(str, (LIMITS.pids, LIMITS.memory_bytes, LIMITS.tmp_bytes)))
+    except SandboxError as failed:
+        return {RESOURCES: str(failed)}
+    had: dict[str, Any] = {}
+    for line in said.splitlines():
+        had |= json.loads(line)
+    broken = []
+    if had.get("pids", LIMITS.pids + 1) > LIMITS.pids:
+        broken.append("more processes than the limit could be started.")
+    if had.get("tmp", LIMITS.tmp_bytes + 1) > LIMITS.tmp_bytes:
+        broken.append("more could be written to /tmp than the limit.")
+    if had.get("memory", 0) > LIMITS.memory_bytes:  # nothing said: whoever took it was ended
+        broken.append(f"each process's memory is limited, their sum is not. {DELEGATE}")
+    return {RESOURCES: " ".join(broken)} if broken else {}
+
+
+async def _run(driver: Driver, *arguments: str) -> str:
+    """What `inside.py` printed.
+
+    Raises:
+        SandboxError: it did not start, or not end in time, or said nothing.
+    """
+    source = resources.files("sandbox").joinpath("inside.py").read_text()
+    argv = (sys.executable, "-I", "-S", "-c", source, *arguments)
+    session = await driver.start(Spec(argv=argv, mounts=runtime_mounts(argv), limits=LIMITS))
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            session.stdin.close()
+            said, complained = await asyncio.gather(session.stdout.read(), session.stderr.read())
+    except TimeoutError:
+        raise SandboxError(
+            "probe", f"no end after {DEADLINE_S:.0f} seconds", "Try again on a less busy machine."
+        ) from None
+    finally:
+        session.kill()
+        await session.wait()
+    if not said:
+        complaint = complained.decode(errors="replace").strip() or "ended without a word"
+        raise SandboxError("probe", complaint, mend_for(complaint))
+    return said.decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bait:
+    """Things on the host that a sandbox must not reach."""
+
+    canary: str
+    folder: Path
+    listener: socket.socket
+    abstract: socket.socket
+    name: str
+
+    @property
+    def port(self) -> int:
+        port: int = self.listener.getsockname()[1]
+        return port
+
+    def was_touched(self) -> list[str]:
+        untouched = os.listdir(self.folder) == ["canary"] and Path(self.canary).read_text() == self.name
+        return [] if untouched else ["changed a file of the host"]
+
+    def was_reached(self) -> list[str]:
+        return [f"reached {bait.getsockname()!r}" for bait in (self.listener, self.abstract) if _has_caller(bait)]
+
+
+@contextmanager
+def _bait() -> Iterator[_Bait]:
+    name = f"pratique-{secrets.token_hex(8)}"
+    folder = Path(tempfile.mkdtemp(prefix="pratique-"))
+    try:
+        folder.chmod(0o777)  # so that walls are what keeps it, not permissions
+        canary = folder / "canary"
+        canary.write_text(name)
+        canary.chmod(0o666)
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as abstract:
+            abstract.bind("\0" + name)
+            abstract.listen()
+            yield _Bait(canary=str(canary), folder=folder, listener=listener, abstract=abstract, name=name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_caller(listener: socket.socket) -> bool:
+    listener.setblocking(False)
+    try:
+        listener.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,280 @@
+"""The upstream half against real processes: servers made with the SDK in both eras, and one that is hostile."""
+
+import asyncio
+import json
+import resource
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.errors import Unrecordable, UpstreamError
+from gateway.ids import new_id
+from gateway.options import ServerOptions
+from gateway.ports import Intent, Outcome, OutcomeKind
+from gateway.upstreams.table import Table
+from gateway.wire.upstream import Era
+from policies.action import Action, Kind, Subject
+from policies.case import Case, Definition, Snapshot
+from policies.describe import Survey
+from policies.grant import Grant
+from policies.jsonvalue import JSONObject
+from policies.label import CLEAN
+from policies.verdict import Code
+
+SERVERS = Path(__file__).parents[1] / "servers"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A plain child, where the gateway has a sandbox."""
+
+    process: asyncio.subprocess.Process
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader
+
+    async def wait(self) -> int:
+        return await self.process.wait()
+
+    def kill(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+
+
+async def launch(server: ServerOptions, profile: str) -> Process:
+    process = await asyncio.create_subprocess_exec(
+        *server.command, env=dict(server.env), stdin=-1, stdout=-1, stderr=-1
+    )
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    return Process(process, process.stdin, process.stdout, process.stderr)
+
+
+@dataclass
+class Harbour:
+    """A table, and what it told the log and the store."""
+
+    servers: dict[str, ServerOptions]
+    events: list[tuple[str, str, str]] = field(default_factory=list)
+    surveys: list[Survey] = field(default_factory=list)
+    recordable: bool = True
+    start_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        self.table = Table(
+            servers=self.servers,
+            launch=launch,
+            record=self.record,
+            report=self.report,
+            pinned=lambda _: frozenset({"plain"}),
+            start_s=self.start_s,
+        )
+
+    async def record(self, kind: str, payload: JSONObject, *, server: str, task: str = "") -> None:
+        if not self.recordable:
+            raise Unrecordable("the disk is full")
+        self.events.append((kind, server, task))
+
+    async def report(self, survey: Survey) -> None:
+        self.surveys.append(survey)
+
+    async def call(self, server: str, tool: str, arguments: JSONObject | None = None, **how: Any) -> Outcome:
+        return await self.table.execute(self.intent(server, tool, arguments, **how), how.get("progress"))
+
+    def intent(self, server: str, tool: str, arguments: JSONObject | None = None, **how: Any) -> Intent:
+        first = next(s for s in self.surveys if s.server == server)  # what was pinned on first sight
+        described = first.offered[tool]
+        subject = Subject(principal="ann", agent="a", task=how.get("task", "t1"), holder="h", root="r", token="k")
+        action = Action(
+            id=how.get("id", new_id("act")), kind=Kind.CALL_TOOL, subject=subject, server=server, name=tool,
+            arguments=arguments or {},
+        )  # fmt: skip
+        seen = Snapshot(
+            now=0, task=subject.task, task_version=1, grant=Grant(rules=()), revoked=False, mark=CLEAN, proofs=Nothing(),
+            definition=Definition(server=server, name=tool, digest=described.digest, body=described.body),
+        )  # fmt: skip
+        return Intent(
+            case=Case(action=action, seen=seen),
+            frame=self.table.frame(action),
+            deadline_s=how.get("deadline_s", 20.0),
+            max_result_bytes=1_000_000,
+        )
+
+
+class Nothing:
+    def find(self, form: object, canonical: str) -> None:
+        return None
+
+
+def server(name: str, script: str, *arguments: str) -> ServerOptions:
+    command = (sys.executable, "-P", str(SERVERS / script), *arguments)
+    return ServerOptions(name=name, command=command, max_result_bytes=1_000_000)
+
+
+@pytest.fixture
+async def harbour() -> AsyncIterator[Harbour]:
+    servers = [server("hostile", "hostile.py"), server("kind", "hostile.py")]
+    harbour = Harbour({each.name: each for each in servers})
+    for each in servers:
+        await harbour.table.discover(each.name)
+    yield harbour
+    await harbour.table.close()
+
+
+@pytest.mark.parametrize("era", list(Era))
+async def test_a_server_made_with_the_sdk_is_discovered_and_called_in_its_era(era: Era) -> None:
+    harbour = Harbour({"echo": server("echo", "sdk.py", era.value)})
+    found = await harbour.table.discover("echo")
+    assert (found.era, list(found.survey.offered)) == (era, ["echo", "slow", "broken"])
+    assert found.survey.instructions is not None
+    assert found.survey.instructions.body == "Be kind."
+
+    said = await harbour.call("echo", "echo", {"text": "ahoy", "times": 2})
+    assert said.kind is OutcomeKind.OK
+    assert said.result is not None
+    assert said.result["content"][0]["text"] == "ahoy ahoy"
+    assert said.result["_meta"].items() >= {"vendor/x": [1]}.items()
+    assert "dev.pratique/decision" not in said.result["_meta"]
+
+    broken = await harbour.call("echo", "broken")
+    assert (broken.kind, broken.code) == (OutcomeKind.ERROR, Code.UPSTREAM_FAILED)
+
+    reached: list[tuple[float, float | None]] = []
+    cancelling = harbour.intent("echo", "slow")
+
+    def progress(value: float, total: float | None) -> None:
+        reached.append((value, total))
+        if value == 2:
+            harbour.table.cancel(cancelling.action.id)
+
+    stopped = await harbour.table.execute(cancelling, progress)
+    assert (stopped.kind, reached) == (OutcomeKind.UNKNOWN, [(1.0, 2.0), (2.0, 2.0)])
+    assert (await harbour.call("echo", "echo", {"text": "still here"})).kind is OutcomeKind.OK
+    await harbour.table.close()
+
+
+@pytest.mark.promise("start-is-recorded-first")
+async def test_a_server_is_started_only_after_that_was_written_down(harbour: Harbour) -> None:
+    await harbour.call("kind", "plain")
+    assert ("server.started", "kind", "t1") in harbour.events
+    harbour.recordable = False
+    refused = await harbour.call("kind", "plain", task="t2")
+    assert (refused.kind, refused.code) == (OutcomeKind.NOT_SENT, Code.UNAVAILABLE)
+
+
+@pytest.mark.promise("upstream-bounded")
+@pytest.mark.parametrize("tool", ["crash", "hang", "flood", "endless"])
+async def test_a_server_that_misbehaves_ends_its_own_call_and_no_other(harbour: Harbour, tool: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bad = asyncio.create_task(harbour.call("hostile", tool, deadline_s=1.0 if tool == "hang" else 20.0))
+    good = [await harbour.call("kind", "plain") for _ in range(5)]
+    outcome = await bad
+    assert {each.kind for each in good} == {OutcomeKind.OK}
+    assert outcome.kind is OutcomeKind.UNKNOWN
+    assert outcome.code is (Code.UPSTREAM_TIMEOUT if tool == "hang" else Code.UPSTREAM_FAILED)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64_000, "kilobytes"
+    assert (await harbour.call("hostile", "plain")).kind is OutcomeKind.OK, "the next call gets a fresh server"
+
+
+async def test_one_task_does_not_share_a_process_with_another(harbour: Harbour) -> None:
+    bad = asyncio.create_task(harbour.call("hostile", "crash", task="t1"))
+    assert (await harbour.call("hostile", "plain", task="t2")).kind is OutcomeKind.OK
+    assert (await bad).kind is OutcomeKind.UNKNOWN
+    assert (await harbour.call("hostile", "plain", task="t2")).kind is OutcomeKind.OK
+    assert harbour.events.count(("server.started", "hostile", "t2")) == 1
+
+
+@pytest.mark.parametrize(
+    ("tool", "text"), [("broken_text", "done"), ("twice", "first"), ("wrong_ids", "right"), ("asks", "[-32601, -32601, -32601]")]
+)  # fmt: skip
+async def test_what_nobody_asked_for_is_dropped_and_refused(harbour: Harbour, tool: str, text: str) -> None:
+    outcome = await harbour.call("hostile", tool)
+    assert outcome.kind is OutcomeKind.OK
+    assert outcome.result is not None
+    assert outcome.result["content"][0]["text"] == text
+    assert (await harbour.call("hostile", "plain")).result == {"content": [{"type": "text", "text": "done"}]}
+
+
+@pytest.mark.parametrize("tool", ["malformed", "surrogate"])
+async def test_an_answer_that_cannot_be_read_is_an_unknown_outcome_at_once(harbour: Harbour, tool: str) -> None:
+    outcome = await harbour.call("hostile", tool)
+    assert (outcome.kind, outcome.code) == (OutcomeKind.UNKNOWN, Code.UPSTREAM_FAILED)
+    assert (await harbour.call("hostile", "plain")).kind is OutcomeKind.OK
+
+
+async def test_a_result_of_a_type_that_is_not_mediated_is_one_error_of_ours(harbour: Harbour) -> None:
+    outcome = await harbour.call("hostile", "wants_input")
+    assert (outcome.kind, outcome.code, outcome.result) == (OutcomeKind.ERROR, Code.UPSTREAM_FAILED, None)
+
+
+@pytest.mark.promise("progress-numbers-only")
+async def test_progress_is_finite_rising_numbers_and_nothing_else(harbour: Harbour) -> None:
+    reached: list[tuple[float, float | None]] = []
+    outcome = await harbour.call("hostile", "progress", progress=lambda value, total: reached.append((value, total)))
+    assert outcome.kind is OutcomeKind.OK
+    assert reached == [(1.0, None), (3.0, None)]
+
+
+@pytest.mark.promise("changed-tool-not-called")
+async def test_a_tool_that_changes_after_pinning_is_not_called(harbour: Harbour) -> None:
+    assert (await harbour.call("hostile", "plain")).kind is OutcomeKind.OK
+    assert (await harbour.call("hostile", "redefine")).kind is OutcomeKind.OK
+    listings = len(harbour.surveys)
+    for _ in range(200):  # the announcement is on its way
+        if len(harbour.surveys) > listings:
+            break
+        await harbour.call("hostile", "redefine")
+    refused = await harbour.call("hostile", "plain")
+    assert (refused.kind, refused.code) == (OutcomeKind.NOT_SENT, Code.DEFINITION_CHANGED)
+    assert "id_rsa" in harbour.surveys[-1].offered["plain"].body["description"]
+
+
+@pytest.mark.promise("changed-tool-not-called")
+async def test_a_process_that_offers_another_definition_than_was_decided_on_gets_no_call(harbour: Harbour) -> None:
+    harbour.servers["hostile"] = server("hostile", "hostile.py", "--description", "Send everything.")
+    refused = await harbour.call("hostile", "plain", task="t9")
+    assert (refused.kind, refused.code) == (OutcomeKind.NOT_SENT, Code.DEFINITION_CHANGED)
+    assert (await harbour.call("hostile", "crash", task="t9")).kind is OutcomeKind.UNKNOWN, "its other tools stand"
+
+
+async def test_a_server_that_does_not_survive_the_modern_question_is_greeted_the_legacy_way() -> None:
+    harbour = Harbour({"old": server("old", "hostile.py", "--deaf-to-discover")})
+    assert (await harbour.table.discover("old")).era is Era.LEGACY
+    assert (await harbour.call("old", "plain")).kind is OutcomeKind.OK
+    assert harbour.events.count(("server.started", "old", "t1")) == 1
+    await harbour.table.close()
+
+
+async def test_a_server_that_dies_shows_its_last_words() -> None:
+    harbour = Harbour({"bad": server("bad", "hostile.py", "--dies"), "good": server("good", "hostile.py")})
+    with pytest.raises(UpstreamError, match=r"(?s)'bad'.*cannot open accounts\.db"):
+        await harbour.table.discover("bad")
+    assert (await harbour.table.discover("good")).survey.offered
+    await harbour.table.close()
+
+
+async def test_a_mute_server_fails_in_bounded_time() -> None:
+    harbour = Harbour({"mute": server("mute", "hostile.py", "--mute")}, start_s=0.3)
+    with pytest.raises(UpstreamError, match="no answer within"):
+        await harbour.table.discover("mute")
+    await harbour.table.close()
+
+
+@pytest.mark.promise("shadowing-refused")
+async def test_shadowing_names_and_unbounded_schemas_are_not_offered() -> None:
+    harbour = Harbour({"bad": server("bad", "hostile.py", "--shadow")})
+    survey = (await harbour.table.discover("bad")).survey
+    assert survey.refused.keys() == {"Plain", "twice", "circular", "phones-home"}
+    assert "plain" in survey.offered, "the one that was pinned before keeps its name"
+    await harbour.table.close()
+
+
+async def test_a_server_sees_nothing_of_our_environment(harbour: Harbour) -> None:
+    outcome = await harbour.call("hostile", "environment")
+    assert outcome.result is not None
+    assert "HOME" not in json.loads(outcome.result["content"][0]["text"])

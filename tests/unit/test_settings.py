@@ -1,0 +1,175 @@
+"""What a `pratique.toml` may say, and how a mistake in one is told."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import ConfigError
+from gateway.options import Definitions, Mount, Network
+from gateway.settings import STANDARD, STRICT, find_file, read_settings
+
+BANK = '[server.bank]\ncommand = ["bank-server"]\n'
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "pratique.toml"
+    path.write_text(text)
+    return path
+
+
+def complaint(folder: Path, text: str) -> str:
+    path = write(folder, text)
+    with pytest.raises(ConfigError) as caught:
+        read_settings(path, folder)
+    assert str(path) in str(caught.value)
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_a_file_of_every_key_reads_into_one_tree(tmp_path: Path) -> None:
+    options = read_settings(
+        write(
+            tmp_path,
+            """
+            [gateway]
+            listen = "[::1]:9000"
+            [server.bank]
+            command = ["python3", "-P", "-m", "bank"]
+            env = { LOG = "info" }
+            mounts = ["~/accounts:ro", "/srv/ledger:rw", "/srv/plain"]
+            sandbox = "tight"
+            network = "host"
+            pack = "packs/bank.toml"
+            definitions = "require-approval"
+            deadline_s = 5
+            max_result_bytes = 1000
+            [sandbox.tight]
+            driver = "bubblewrap"
+            guarantees = ["filesystem", "syscalls"]
+            memory_mb = 64
+            pids = 9
+            [policy]
+            engine = "embedded"
+            bundles = ["./rules"]
+            unsafe_without = ["spend"]
+            [approvals]
+            hold_s = 1.5
+            expire_s = 60
+            [store]
+            url = "sqlite"
+            """,
+        ),
+        tmp_path / "state",
+    )
+
+    bank = options.servers["bank"]
+    assert (options.host, options.port, options.state) == ("::1", 9000, tmp_path / "state")
+    assert bank.command == ("python3", "-P", "-m", "bank")
+    assert bank.mounts == (
+        Mount(path=Path.home() / "accounts"),
+        Mount(path=Path("/srv/ledger"), writable=True),
+        Mount(path=Path("/srv/plain")),
+    )
+    assert (bank.network, bank.definitions) == (Network.HOST, Definitions.REQUIRE_APPROVAL)
+    assert bank.pack == str(tmp_path / "packs/bank.toml")
+    assert options.sandboxes["tight"].guarantees == {"filesystem", "syscalls"}
+    assert options.sandboxes["tight"].pids == 9
+    assert options.bundles == (tmp_path / "rules",)
+    assert options.unsafe_without == {"spend"}
+    assert (options.hold_s, options.expire_s) == (1.5, 60)
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "states"))
+
+    options = read_settings()
+
+    assert find_file() is None
+    assert options.state == tmp_path / "states/pratique"
+    assert options.sandboxes == {"strict": STRICT, "standard": STANDARD}
+    assert options.servers == {}
+
+
+def test_the_file_of_the_folder_comes_before_the_file_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "config/pratique/pratique.toml"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("[gateway]\nlisten = '127.0.0.1:1111'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    assert read_settings(None, tmp_path).port == 1111
+    write(tmp_path, "[gateway]\nlisten = '127.0.0.1:2222'\n")
+    assert read_settings(None, tmp_path).port == 2222
+
+
+def test_a_shipped_pack_keeps_its_name(tmp_path: Path) -> None:
+    assert read_settings(write(tmp_path, BANK + 'pack = "bank"'), tmp_path).servers["bank"].pack == "bank"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[gatway]\n", "unknown key gatway; did you mean gateway?"),
+        (BANK + "deadline = 3\n", "unknown key server.bank.deadline; did you mean server.bank.deadline_s?"),
+        ("[approvals]\nholds = 3\n", "unknown key approvals.holds; did you mean approvals.hold_s?"),
+        ("[sandbox.tight]\nmemory = 3\n", "unknown key sandbox.tight.memory; did you mean sandbox.tight.memory_mb?"),
+        ("xyzzy = 1\n", "unknown key xyzzy; did you mean"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path: Path, text: str, said: str) -> None:
+    assert complaint(tmp_path, text).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[server.web]\nurl = "https://tools.example"\n', "server.web.url"),
+        (BANK + "env_from = {}\n", "server.bank.env_from"),
+        ('[llm]\nmodel = "smollm2"\n', "llm"),
+        ('[policy]\nengine = "opa"\n', "policy.engine"),
+        ('[policy]\nurl = "http://127.0.0.1:8181"\n', "policy.url"),
+        ('[store]\nurl = "postgresql+psycopg://db"\n', "store.url"),
+        ('[sandbox.x]\ndriver = "vm"\n', "sandbox.x.driver"),
+        ('[sandbox.x]\ndriver = "runc"\n', "sandbox.x.driver"),
+        ('[sandbox.x]\ndriver = "gvisor"\n', "sandbox.x.driver"),
+        ('[sandbox.x]\negress = ["api.example.com:443"]\n', "sandbox.x.egress"),
+    ],
+)
+def test_a_part_that_is_not_built_yet_is_refused_rather_than_ignored(tmp_path: Path, text: str, key: str) -> None:
+    said = complaint(tmp_path, text)
+    assert said.startswith(key)
+    assert "not available yet" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BANK + 'deadline_s = "soon"\n', "server.bank.deadline_s: Expected `float`, got `str`"),
+        (BANK + "deadline_s = 0\n", "server.bank.deadline_s: Expected `float` > 0.0"),
+        ("[server.bank]\n", "server.bank: Object missing required field `command`"),
+        ("[server.bank]\ncommand = []\n", "server.bank.command: Expected `array` of length >= 1"),
+        ("server = 3\n", "server: Expected `object`, got `int`"),
+        (BANK + "env = { LOG = 3 }\n", "server.bank.env[...]: Expected `str`, got `int`"),
+        (BANK + 'network = "open"\n', "server.bank.network: Invalid enum value 'open'"),
+        (BANK + 'sandbox = "loose"\n', "server.bank.sandbox: no profile is called 'loose'; there are standard, strict"),
+        (BANK + 'mounts = ["here:ro"]\n', "server.bank.mounts: 'here:ro' is not absolute"),
+        (BANK + BANK, "Cannot declare ('server', 'bank') twice"),
+        ('[server.Bank]\ncommand = ["b"]\n', "server.Bank: a server's name is"),
+        ('[server.bank__eu]\ncommand = ["b"]\n', "server.bank__eu: a server's name is"),
+        ('[gateway]\nlisten = "8808"\n', "gateway.listen must be an address and a port"),
+        ('[gateway]\nlisten = "tools.example:8808"\n', "gateway.listen must be an address and a port"),
+        ('[gateway]\nlisten = "127.0.0.1:70000"\n', "gateway.listen must be an address and a port"),
+        ('[store]\nurl = "mysql://x"\n', "store.url"),
+        ("[gateway\n", "Expected ']'"),
+    ],
+)
+def test_a_mistake_is_told_with_its_file_and_key(tmp_path: Path, text: str, said: str) -> None:
+    assert complaint(tmp_path, text).startswith(said)
+
+
+def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read: No such file"):
+        read_settings(tmp_path / "nowhere.toml")
