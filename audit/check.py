@@ -111,8 +111,6 @@ class _Check:
         self.is_shifted = self.is_broken = True
 
     def _tile(self, tile: Tile) -> None:
-        if not self.source.is_tiled:
-            return
         stored = self.source.tile(tile.level, tile.n)
         if stored is None:
             return  # judged at the end, once the last checkpoint is known
@@ -205,6 +203,8 @@ class _Check:
         if (stray := self.source.stray_payload()) is not None:
             leaf = stray if type(stray) is int and stray >= 0 else None
             self._fault(f"payload {stray!r}", "it belongs to no leaf", leaf)
+        if broken := self.source.broken_indices():
+            self._fault("database", f"queries do not see what the tables hold: {broken}", None)
         if self.erased:
             self.notes.append(f"{self.erased} payloads were erased; their leaves still hold")
         for action, index in list(self.waiting.items())[:MOST]:
@@ -212,13 +212,13 @@ class _Check:
 
     def _count_tiles(self) -> None:
         """Tiles are written with the checkpoint that covers them: no fewer, and none beyond it."""
-        if not self.source.is_tiled or self.is_broken:
+        stored = self.source.count_tiles()
+        if stored is None or self.is_broken:
             return
         expected, level = 0, 1
         while span(level) <= self.signed:
             expected += self.signed // span(level)
             level += 1
-        stored = self.source.count_tiles()
         if stored != expected or self.tiles != expected:
             self._fault("tiles", f"the checkpoints cover {expected} full tiles, {stored} are here", None)
 

@@ -3,7 +3,7 @@
 import sqlite3
 from typing import BinaryIO
 
-from audit.sources import FORMAT, Database, line
+from audit.sources import FORMAT, Database, spelled
 
 
 def export(connection: sqlite3.Connection, file: BinaryIO) -> int:
@@ -13,17 +13,19 @@ def export(connection: sqlite3.Connection, file: BinaryIO) -> int:
         Unreadable: the database cannot be read, or holds what no log writes.
     """
     source = Database(connection)
-    file.write(line({"format": FORMAT}))
+    file.write(spelled({"format": FORMAT}))
     checkpoints = source.checkpoints()
     head = next(checkpoints, None)
     size = 0
     for row in source.rows():
         file.write(
-            line({"index": row.index, "leaf": _text(row.leaf), "nonce": _hex(row.nonce), "payload": _text(row.payload)})
+            spelled(
+                {"index": row.index, "leaf": _text(row.leaf), "nonce": _hex(row.nonce), "payload": _text(row.payload)}
+            )
         )
         size += 1
         while head is not None and head.size == size:
-            file.write(line({"checkpoint": _text(head.note), "key": _text(head.key)}))
+            file.write(spelled({"checkpoint": _text(head.note), "key": _text(head.key)}))
             head = next(checkpoints, None)
     return size
 

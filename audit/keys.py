@@ -199,7 +199,5 @@ def _write(path: Path, signer: Signer) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(temporary, path)
-    except FileExistsError:
-        pass  # another process was first: its key is the key
     finally:
         os.unlink(temporary)

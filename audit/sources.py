@@ -17,6 +17,11 @@ from audit.leaf import NAMES
 FORMAT = "pratique-log/1"
 """The first line of an export names it."""
 
+_TABLES = ("leaves", "payloads", "tiles", "checkpoints")
+
+_BROKEN = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged database raises; the latter where its own error message quotes damaged text."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -46,11 +51,6 @@ class Signed:
 class Source(Protocol):
     """A log as somebody hands it over. Every method may raise `Unreadable`."""
 
-    @property
-    def is_tiled(self) -> bool:
-        """Whether it keeps tiles."""
-        ...
-
     def rows(self) -> Iterator[Row]: ...
 
     def checkpoints(self) -> Iterator[Signed]:
@@ -65,19 +65,21 @@ class Source(Protocol):
         """The hashes of a full tile; None if it is not there."""
         ...
 
-    def count_tiles(self) -> int:
-        """How many there are."""
+    def count_tiles(self) -> int | None:
+        """How many there are; None where the evidence keeps none."""
         ...
 
     def stray_payload(self) -> object:
         """The index of a payload that belongs to no leaf, if there is one."""
         ...
 
+    def broken_indices(self) -> str:
+        """How an index disagrees with its table, so that a query would not see what is there; empty if none does."""
+        ...
+
 
 class Database:
-    """The log's tables, over a connection that hands out text as it is stored."""
-
-    is_tiled = True
+    """The log's tables, as values of the storage class they have: text that became a blob hides from every query."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -89,7 +91,7 @@ class Database:
             "FROM leaves l LEFT JOIN payloads p ON p.idx = l.idx ORDER BY l.idx"
         )
         for index, leaf, digest, nonce, payload, has_payload, *columns in found:
-            named = dict(zip(("id", "kind", "time", *NAMES), map(_text, columns), strict=True))
+            named = dict(zip(("id", "kind", "time", *NAMES), columns, strict=True))
             yield Row(
                 index=index,
                 leaf=leaf,
@@ -122,19 +124,24 @@ class Database:
         )
         return next((index for (index,) in found), None)
 
+    def broken_indices(self) -> str:
+        for table in _TABLES:
+            (verdict,) = next(self._select(f"PRAGMA integrity_check('{table}')"))
+            if verdict != "ok":
+                return str(verdict)
+        return ""
+
     def _select(self, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
         cursor = self._connection.cursor()
         cursor.row_factory = None
         try:
             yield from cursor.execute(query, values)
-        except sqlite3.Error as error:
+        except _BROKEN as error:
             raise Unreadable(f"the database cannot be read: {error}") from error
 
 
 class Export:
     """A file that `audit.export` wrote."""
-
-    is_tiled = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -165,11 +172,14 @@ class Export:
     def tile(self, level: int, n: int) -> object:  # noqa: ARG002
         return None
 
-    def count_tiles(self) -> int:
-        return 0
+    def count_tiles(self) -> None:
+        return None
 
     def stray_payload(self) -> object:
         return None
+
+    def broken_indices(self) -> str:
+        return ""
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         with self._path.open("rb") as file:
@@ -181,9 +191,14 @@ class Export:
                     yield found
 
 
-def line(members: dict[str, Any]) -> bytes:
+def spelled(members: dict[str, Any]) -> bytes:
     """One line of an export, in the only spelling it has."""
     return json.dumps(members, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def as_stored(text: bytes) -> str:
+    """A text factory for evidence: text that is no longer UTF-8 can be read, and equals nothing."""
+    return text.decode("utf-8", "surrogateescape")
 
 
 @contextmanager
@@ -206,12 +221,12 @@ def open_source(path: Path) -> Iterator[tuple[Source, list[str]]]:
     query, notes = _how_to_open(path, is_wal=head[18:20] == b"\x02\x02")
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?{query}", uri=True)
     try:
-        connection.text_factory = bytes
+        connection.text_factory = as_stored
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("BEGIN")  # one moment of the log, should it still be growing
         connection.execute("SELECT idx FROM leaves LIMIT 1")
         yield Database(connection), notes
-    except sqlite3.Error as error:
+    except _BROKEN as error:
         raise Unreadable(f"{path} cannot be read as an audit log: {error}") from error
     finally:
         connection.close()
@@ -234,7 +249,7 @@ def _canonical(text: bytes, number: int) -> dict[str, Any]:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"line {number} of the export is not JSON") from error
-    if not isinstance(found, dict) or line(found) != text:
+    if not isinstance(found, dict) or spelled(found) != text:
         raise Unreadable(f"line {number} of the export is not as an export writes it")
     return found
 
@@ -253,12 +268,5 @@ def _encoded(value: object) -> object:
 
 
 def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
-
-
-def _text(value: object) -> object:
-    """Stored text; bytes stay bytes where they are no text, so that they equal nothing."""
-    try:
-        return value.decode() if isinstance(value, bytes) else value
-    except UnicodeDecodeError:
-        return value
+    """Stored text as bytes; whatever else is stored is no text, and nothing is what it says."""
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else b""

@@ -1,8 +1,8 @@
 """Capability tokens: a grant as a signed biscuit that its holder can narrow offline and nobody can widen.
 
 The authority block names who acts for which task, carries one Datalog rule per rule of the grant, and checks its expiry
-and audience. A holder may append blocks with further checks; facts and rules of appended blocks are out of the
-authority's sight, so they add nothing. What a check can speak of, per call:
+and audience. A holder may append checks (`blocks.py`); facts or rules, were they taken, would be out of the authority's
+sight. What a check can speak of, per call:
 
     call(server, tool)   time(date)   instance(id)
     texts(pointer, [...])   ints(pointer, [...])   flags(pointer, [...])     one element for a scalar
@@ -34,6 +34,7 @@ from biscuit_auth import (
 )
 
 from policies.action import Subject
+from policies.blocks import refused_block
 from policies.datalog import call_facts, grant_rules
 from policies.grant import Grant, Scalar
 from policies.jsonvalue import JSONObject
@@ -41,7 +42,7 @@ from policies.rules import bounded_values, check_rule
 
 MAX_TOKEN_CHARACTERS = 32_768
 MAX_BLOCKS = 16
-MAX_VALUES = 2_000
+MAX_VALUES = 1_000
 """How many argument values one call may put before its token."""
 MAX_TIME = timedelta(milliseconds=50)
 """The library's 1 ms refuses honest calls under load; past this, the token could not decide."""
@@ -192,8 +193,12 @@ class Authority:
         try:
             with _panics_as_errors():
                 token = Biscuit.from_base64(credential, self._root.public_key)
+                if why := refused_block(credential):
+                    return Refused(why)
                 return _claims(token, credential)
-        except (BiscuitValidationError, AuthorizationError, CapabilityError, TypeError, ValueError):
+        except AuthorizationError as error:
+            return Refused(f"the token could not be evaluated: {error}")
+        except (BiscuitValidationError, CapabilityError, TypeError, ValueError):
             return Refused("this is not a token of this gateway")
 
 

@@ -88,7 +88,7 @@ class Snapshot:
     flows: frozenset[tuple[str, str]] = frozenset()
     """(class, server.tool) pairs that a person approved for the whole task."""
     flow: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Class to the sinks (`server` or `server.tool`) it may reach without asking: the union over every server's pack."""
+    """Class to the sinks (`server`, `server.tool`) it may reach without asking: the union over every server's pack."""
     budgets: Mapping[str, int] = field(default_factory=dict)
     """What is left, by budget (`calls`, `spend:EUR`): expected only; the commit reserves or refuses."""
     definition: Definition | None = None
@@ -151,7 +151,8 @@ class Case:
         return join_all(argument.label for argument in self.arguments)
 
     def joined(self, verdict: Verdict) -> "Case":
-        return replace(self, verdict=self.verdict.join(verdict))
+        joined = self.verdict.join(verdict)
+        return self if joined is self.verdict else replace(self, verdict=joined)
 
     def denied(self, code: Code, detail: str = "", path: str = "") -> "Case":
         return self.joined(deny(code, detail, path))

@@ -11,7 +11,7 @@ from policies.bodies import found_in
 from policies.case import Argument, Case
 from policies.forms import canonical_form, spellings
 from policies.grant import Op
-from policies.labelling import is_endorsed, is_proven, labelled, sink
+from policies.labelling import is_endorsed, is_proven, labelled, sink, steps_of
 from policies.pack import Effect, Form, Role
 from policies.verdict import PERMIT, Code, Verdict, ask, deny, join_all
 
@@ -95,7 +95,7 @@ def _bodies_asked(case: Case) -> Verdict:
 
 def _said(argument: Argument) -> str:
     """The text of a leaf, and of the keys above it: they are the agent's words too."""
-    keys = [step.replace("~1", "/").replace("~0", "~") for step in argument.path.split("/")[2:] if not step.isdecimal()]
+    keys = [step for step in steps_of(argument.path)[1:] if not step.isdecimal()]
     return "\n".join([*keys, argument.value] if isinstance(argument.value, str) else keys)
 
 

@@ -53,7 +53,8 @@ def _bounded(constraint: Constraint, name: str, parameters: dict[str, object]) -
             parameters[name] = values[0]
             holds = f"$x {constraint.op.value} {{{name}}}"
         case Op.STARTS_WITH:
-            parameters[name], parameters[f"{name}climbs"] = values[0], set(CLIMBS)
-            holds = f"$x.starts_with({{{name}}}) && !{{{name}climbs}}.any($way -> $x.contains($way))"
+            ways = {f"{name}w{index}": way for index, way in enumerate(CLIMBS)}
+            parameters |= ways | {name: values[0]}
+            holds = f"$x.starts_with({{{name}}})" + "".join(f" && !$x.contains({{{way}}})" for way in ways)
     predicate = _PREDICATE[type(values[0])]
     return f"{predicate}({{{name}path}}, ${name}), ${name}.all($x -> {holds})"

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import date, datetime
+from string import ascii_uppercase
 from urllib.parse import urlsplit
 
 import idna
@@ -156,8 +157,11 @@ def _iban(value: str) -> str | None:
         return None
     if not text[2:4].isdigit() or len(text) != _IBAN_CHARS.get(text[:2], len(text)):
         return None
-    digits = "".join(str(int(character, 36)) for character in text[4:] + text[:4])
+    digits = (text[4:] + text[:4]).translate(_IBAN_DIGITS)
     return text if int(digits) % 97 == 1 else None
+
+
+_IBAN_DIGITS = {ord(letter): str(int(letter, 36)) for letter in ascii_uppercase}
 
 
 # fmt: off

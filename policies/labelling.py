@@ -52,7 +52,8 @@ def leaves(arguments: JSONObject, tool: ToolPack) -> list[tuple[str, JSON, Argum
             continue
         spec = _spec(tool, steps)
         if not (spec.optional and (value is None or value in ([], {}))):
-            found.append((pointer(*steps), value, replace(spec, form=form_for(spec.form, value))))
+            form = form_for(spec.form, value)
+            found.append((pointer(*steps), value, spec if form is spec.form else replace(spec, form=form)))
     return found
 
 
@@ -79,6 +80,11 @@ def is_endorsed(case: Case, path: str, form: Form, canonical: str | None) -> boo
 def sink(case: Case) -> str:
     """The tool as flows and endorsements name it."""
     return f"{case.action.server}.{case.action.name}"
+
+
+def steps_of(path: str) -> tuple[str, ...]:
+    """The steps of a JSON pointer, unescaped."""
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in path.split("/")[1:])
 
 
 # ---- proof ----------------------------------------------------------------------------------------------------
@@ -156,7 +162,8 @@ def _is_default(case: Case, path: str, value: JSON) -> bool:
 
     Truth values and short enums only. Any other default (a path, an account, an address) is the server's choice.
     """
-    schema = _properties(case).get(path.removeprefix("/"))
+    steps = steps_of(path)
+    schema = _properties(case).get(steps[0]) if len(steps) == 1 else None
     if not isinstance(schema, Mapping) or "default" not in schema:
         return False
     choices = schema.get("enum")
@@ -168,12 +175,11 @@ def _left_out(case: Case) -> Iterator[Argument]:
     """Authority arguments that the call leaves to the server, so that its ambient state never chooses unseen."""
     if case.tool.effect is Effect.READ:
         return
-    for name in _properties(case) if case.seen.definition else case.tool.arguments:
-        spec = _STRICTEST if name.startswith("/") else _spec(case.tool, (name,))
-        if name in case.action.arguments or name.startswith("/") or spec.optional or not spec.role.is_authority:
-            continue
-        path = pointer(name)
-        yield _without_grant(case, path, None, replace(spec, form=Form.NUMBER))
+    named = [name for name in case.tool.arguments if not name.startswith("/")]
+    for name in _properties(case) if case.seen.definition else named:
+        spec = _spec(case.tool, (name,))
+        if name not in case.action.arguments and spec.role.is_authority and not spec.optional:
+            yield _without_grant(case, pointer(name), None, replace(spec, form=Form.NUMBER))
 
 
 def _properties(case: Case) -> Mapping[str, JSON]:
@@ -184,11 +190,13 @@ def _properties(case: Case) -> Mapping[str, JSON]:
 
 def _spec(tool: ToolPack, steps: tuple[str, ...]) -> ArgumentSpec:
     """What the pack says of a leaf: the longest pointer that reaches it or what it lies in, else its top-level name."""
-    best, score = tool.arguments.get(steps[0], _STRICTEST), (0, 0)
+    named = None if steps[0].startswith("/") else tool.arguments.get(steps[0])
+    best, score = named or _STRICTEST, (0, 0)
     for name, spec in tool.arguments.items():
-        pattern = name.split("/")[1:] if name.startswith("/") else []
-        ours = tuple(step.replace("~1", "/").replace("~0", "~") for step in pattern)
-        if not ours or len(ours) > len(steps) or any(a not in ("*", b) for a, b in zip(ours, steps, strict=False)):
+        if not name.startswith("/"):
+            continue
+        ours = steps_of(name)
+        if len(ours) > len(steps) or any(a not in ("*", b) for a, b in zip(ours, steps, strict=False)):
             continue
         weight = (len(ours), sum(step != "*" for step in ours))
         if weight > score:

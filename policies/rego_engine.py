@@ -128,10 +128,10 @@ def _compile(modules: Mapping[str, str], *entries: str) -> tuple[dict[str, Funct
     for module, name in names.items():
         _or_place(modules, names, partial(interpreter.add_module, module, modules[name]))
     bundle = _or_place(modules, names, partial(interpreter.build, None, entries or (ENTRY,)))
-    if not bundle.ok():
-        raise PolicyError("the bundle cannot be compiled")
     with tempfile.TemporaryDirectory(prefix="pratique-policy-") as folder:
-        interpreter.save_bundle(str(Path(folder, "bundle")), bundle)
+        _or_place(modules, names, partial(interpreter.save_bundle, str(Path(folder, "bundle")), bundle))
+        if not bundle.ok():
+            raise PolicyError("the bundle cannot be compiled")
         plan: dict[str, Any] = json.loads(Path(folder, "bundle", "plan.json").read_bytes())
     return read_plan(plan, names), interpreter, bundle
 

@@ -230,7 +230,7 @@ class _Reads:
     def _got(self, statement: Statement, *, strict: bool = False) -> set[Path | Made]:
         """What `object.get(object, key, default)` may answer."""
         found: set[Path | Made] = set()
-        for held in self._held(statement, "0"):
+        for held in sorted(self._held(statement, "0"), key=str):
             found |= self._step(held, statement.reads["1"].text, statement, strict=strict)
         return found | self._held(statement, "2")
 
@@ -238,7 +238,7 @@ class _Reads:
         """What one step into a local may reach."""
         key = statement.reads.get("key")
         found: set[Path | Made] = set()
-        for held in self._held(statement, "source"):
+        for held in sorted(self._held(statement, "source"), key=str):
             found |= self._step(held, key.text if key else None, statement, strict=strict)
         return found
 

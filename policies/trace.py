@@ -10,14 +10,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from urllib.parse import unquote_to_bytes
 
 from policies.jsonvalue import JSON, pointer
 from policies.plain import is_hidden, visible
 
-MAX_CHARS = 500_000
+MAX_CHARS = 300_000
 """How much of what was read is looked through for one call; a value counts as 16 characters at least."""
 MAX_ARGUMENTS = 64
 MAX_ORIGINS = 3
@@ -186,10 +186,13 @@ def _texts(body: JSON) -> Iterator[tuple[str, str]]:
 def _comparable(text: str) -> str:
     """`text` without case, blanks, invisible characters and compatibility forms."""
     if not text.isascii():
-        text = "".join(
-            unicodedata.normalize("NFKC", character).casefold() for character in text if not is_hidden(character)
-        )
+        text = "".join(map(_folded, text))
     return "".join(text.lower().split())
+
+
+@lru_cache(maxsize=4096)
+def _folded(character: str) -> str:
+    return "" if is_hidden(character) else unicodedata.normalize("NFKC", character).casefold()
 
 
 def _shingles(text: str) -> dict[tuple[str, ...], int]:

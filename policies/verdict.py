@@ -77,6 +77,8 @@ class Verdict:
         return min(self.denials, key=lambda reason: _ORDER[reason.code]).code
 
     def join(self, other: "Verdict") -> "Verdict":
+        if other is PERMIT or other is self:
+            return self
         return Verdict(
             denials=self.denials | other.denials,
             asks=self.asks | other.asks,
@@ -99,4 +101,5 @@ def ask(code: Code, detail: str = "", path: str = "") -> Verdict:
 
 
 def join_all(verdicts: Iterable[Verdict]) -> Verdict:
+    """The join of all; `PERMIT` of none."""
     return reduce(Verdict.join, verdicts, PERMIT)

@@ -81,6 +81,12 @@ class Bubblewrap:
     async def start(self, spec: Spec) -> BubblewrapSession:
         spec = resolve(spec)
         view.checked(spec.mounts)
+        try:
+            return await self._start(spec)
+        except OSError as failed:
+            raise SandboxError("launch", str(failed), mend_for(str(failed))) from failed
+
+    async def _start(self, spec: Spec) -> BubblewrapSession:
         with ExitStack() as ours, ExitStack() as given, ExitStack() as after:
             info, info_theirs = os.pipe()
             hold_theirs, hold = os.pipe()
@@ -112,11 +118,9 @@ class Bubblewrap:
             session = BubblewrapSession(process=process, init=init, after=after.pop_all())
             try:
                 await session.limit_memory(first, group, spec.limits.memory_bytes)
-            except BaseException as refused:
+            except BaseException:
                 session.kill()
                 await session.wait()
-                if isinstance(refused, OSError):
-                    raise SandboxError("memory", f"control group: {refused.strerror}", DELEGATE) from refused
                 raise
             os.write(hold, b"x")  # (4)
             return session
@@ -142,8 +146,9 @@ class Bubblewrap:
         command += ["--args", str(memory_file("\0".join(options).encode()))]
         command += ["--", *view.command(spec, limit_data=self.groups is None)]
         if self.as_root:  # (2)
-            plan = memory_file(json.dumps({"uid": uid, "binds": binds, "argv": command}).encode())
-            command = [sys.executable, "-I", "-S", "-B", launch.__file__, str(plan)]
+            plan = {"uid": uid, "binds": binds, "argv": command, "env": OUTER_ENVIRONMENT}
+            told = memory_file(json.dumps(plan).encode())
+            command = [sys.executable, "-I", "-S", "-B", launch.__file__, str(told)]
         return command, passed
 
     def _group(self, memory_bytes: int) -> Group | None:

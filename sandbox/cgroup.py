@@ -4,11 +4,11 @@ Everything the sandbox uses is counted, its /tmp, shared memory and page tables 
 (no delegation by systemd, a read-only /sys in a container), there is none: whoever asks must do with less, and say so.
 """
 
-import itertools
 import os
+import secrets
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -41,11 +41,10 @@ class Groups:
 
     parent: Path
     version: int
-    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def make(self, memory_bytes: int) -> Group:
         """Raises OSError if it cannot be made."""
-        group = Group(path=self.parent / f"pratique-{os.getpid()}-{next(self._numbers)}")
+        group = Group(path=self.parent / f"pratique-{os.getpid()}-{secrets.token_hex(4)}")
         group.path.mkdir()
         try:
             if self.version == 1:

@@ -8,8 +8,8 @@ and all of it is gone when they are.
 Where a source belongs to somebody else and is to be written to, it is bound with its owner mapped to the sandbox's uid
 (mount_setattr(2), "ID-mapped mounts"): what the sandbox writes there belongs, on disk, to whom the folder belongs.
 
-Reads `{"uid": n, "binds": [[source, path beneath STAGE, owner to map or null] ...], "argv": [...]}` from the
-descriptor that its only argument names.
+Reads `{"uid": n, "binds": [[source, path beneath STAGE, owner to map or null] ...], "argv": [...], "env": {...}}` from
+the descriptor that its only argument names.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ from typing import Final
 STAGE: Final = "/tmp"  # noqa: S108  # a directory that every host has; covered in our namespace only
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
-MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 16384, 1 << 18
 OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
 OPEN_TREE_CLONE, AT_EMPTY_PATH, AT_RECURSIVE, AT_FDCWD = 1, 0x1000, 0x8000, -100
 MOVE_MOUNT_F_EMPTY_PATH, MOUNT_ATTR_IDMAP = 4, 0x00100000
@@ -36,41 +36,35 @@ def main() -> None:
     _stage(plan["binds"], plan["uid"])
     _become(plan["uid"])
     os.chdir("/")
-    os.execve(plan["argv"][0], plan["argv"], dict(os.environ))  # noqa: S606
+    os.execve(plan["argv"][0], plan["argv"], plan["env"])  # noqa: S606
 
 
 def _stage(binds: list[tuple[str, str, list[int] | None]], uid: int) -> None:
     _call("unshare", CLONE_NEWNS)
-    _mount("none", "/", MS_REC | MS_PRIVATE)
-    opened = [
-        (os.open(source, os.O_PATH | os.O_CLOEXEC), target, owner) for source, target, owner in binds
-    ]  # before STAGE is covered
-    _mount("stage", STAGE, MS_NOSUID | MS_NODEV, kind="tmpfs", data="mode=0755,size=1m")
-    for descriptor, target, owner in opened:
+    _mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    trees = [(_tree(source, owner, uid), target) for source, target, owner in binds]  # before STAGE is covered
+    _mount("stage", STAGE, kind="tmpfs", flags=MS_NOSUID | MS_NODEV, data="mode=0755,size=1m")
+    for tree, target in trees:
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        if stat.S_ISDIR(os.fstat(tree).st_mode):
             os.mkdir(target, 0o755)
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-        if owner is None:
-            _mount(f"/proc/self/fd/{descriptor}", target, MS_BIND | MS_REC)
-        else:
-            _bind_mapped(descriptor, target, owner, uid)
-        os.close(descriptor)
+        _call("syscall", MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
+        os.close(tree)
 
 
-def _bind_mapped(source: int, target: str, owner: list[int], uid: int) -> None:
-    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE
-    tree = _call("syscall", OPEN_TREE, source, b"", flags)
-    mapping = _mapping(owner, uid)
-    attributes = (ctypes.c_uint64 * 4)(
-        MOUNT_ATTR_IDMAP, 0, 0, mapping
-    )  # struct mount_attr: set, clear, -, user namespace
-    size = ctypes.sizeof(attributes)
-    _call("syscall", MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, ctypes.byref(attributes), size)
-    _call("syscall", MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
-    os.close(tree)
-    os.close(mapping)
+def _tree(source: str, owner: list[int] | None, uid: int) -> int:
+    """A copy of the mounts beneath a path, attached nowhere yet."""
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_RECURSIVE
+    tree = _call("syscall", OPEN_TREE, AT_FDCWD, os.fsencode(source), flags)
+    if owner is not None:
+        mapping = _mapping(owner, uid)
+        attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_IDMAP, 0, 0, mapping)  # set, clear, propagation, user namespace
+        size = ctypes.sizeof(attributes)
+        _call("syscall", MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, ctypes.byref(attributes), size)
+        os.close(mapping)
+    return tree
 
 
 def _mapping(owner: list[int], uid: int) -> int:
@@ -103,7 +97,7 @@ def _become(uid: int) -> None:
     _call("prctl", PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
 
 
-def _mount(source: str, target: str, flags: int, *, kind: str = "", data: str = "") -> None:
+def _mount(source: str, target: str, *, flags: int, kind: str = "", data: str = "") -> None:
     names = os.fsencode(source), os.fsencode(target), kind.encode() or None
     _call("mount", *names, ctypes.c_ulong(flags), data.encode() or None)
 

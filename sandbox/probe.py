@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sandbox.cgroup import DELEGATE
 from sandbox.driver import FILESYSTEM, GUARANTEES, NETWORK, RESOURCES, SYSCALLS, Capabilities, Driver
@@ -41,26 +41,25 @@ async def verify(driver: Driver) -> Capabilities:
 
 async def _walls(driver: Driver) -> dict[str, str]:
     """Files, network and system calls: one sandbox, some bait on the host."""
-    with _bait() as bait:
-        try:
-            said = await _run(driver, "walls", bait.canary, str(bait.port), bait.name)
-            got = json.loads(said)
-        except (SandboxError, ValueError) as failed:
-            return dict.fromkeys((FILESYSTEM, NETWORK, SYSCALLS), str(failed))
-        outside = {FILESYSTEM: bait.was_touched(), NETWORK: bait.was_reached()}
+    try:
+        with _bait() as bait:
+            got = json.loads(await _run(driver, "walls", bait.canary, str(bait.port), bait.name))
+            outside = {FILESYSTEM: bait.was_touched(), NETWORK: bait.was_reached()}
+    except (SandboxError, OSError, ValueError) as failed:
+        return dict.fromkeys((FILESYSTEM, NETWORK, SYSCALLS), str(failed))
     broken = {part: [*got[part], *outside.get(part, ())] for part in (FILESYSTEM, NETWORK, SYSCALLS)}
     return {part: f"a program inside: {', '.join(what)}" for part, what in broken.items() if what}
 
 
 async def _limits(driver: Driver) -> dict[str, str]:
     """Processes, /tmp and memory: asked for twice what is allowed."""
+    had: dict[str, int] = {}
     try:
         said = await _run(driver, "limits", *map(str, (LIMITS.pids, LIMITS.memory_bytes, LIMITS.tmp_bytes)))
-    except SandboxError as failed:
+        for line in said.splitlines():
+            had |= json.loads(line)
+    except (SandboxError, OSError, ValueError) as failed:
         return {RESOURCES: str(failed)}
-    had: dict[str, Any] = {}
-    for line in said.splitlines():
-        had |= json.loads(line)
     broken = []
     if had.get("pids", LIMITS.pids + 1) > LIMITS.pids:
         broken.append("more processes than the limit could be started.")

@@ -24,12 +24,15 @@ def resolve(spec: Spec) -> Spec:
     """The spec with its program's whole path, looked up in the host's PATH.
 
     Raises:
-        SandboxError: there is no such program.
+        SandboxError: there is no such program, or it only stands for another.
     """
     program = spec.argv[0] if spec.argv else ""
     found = shutil.which(program)
     if found is None:
         raise SandboxError("program", f"{program!r} was not found", "Install it, or write its whole path.")
+    if Path(found).parent.name == "shims":
+        mend = "Write the whole path of what it stands for (pyenv which, asdf which, mise which)."
+        raise SandboxError("program", f"{found} is a shim, which needs the tool that made it", mend)
     return replace(spec, argv=(os.path.abspath(found), *spec.argv[1:]))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from gateway.cli import demo, doctor, grant, init, servers, stdio, tasks
+from gateway.cli import demo, doctor, grant, init, policy, servers, stdio, tasks
 from gateway.cli.client import Unreachable
 from gateway.errors import ConfigError, PratiqueError
 
@@ -33,6 +33,7 @@ app.command("doctor")(doctor.doctor)
 app.command("stdio")(stdio.stdio)
 app.add_typer(tasks.app, name="task")
 app.add_typer(servers.app, name="server")
+app.add_typer(policy.app, name="policy")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.client import operator
-from gateway.cli.show import Json, State, print_json, print_table
+from gateway.cli.show import Json, State, print_fields, print_json
 from gateway.errors import ConfigError, OperatorError
 from gateway.settings import default_state
 from policies.capability import Authority, Refused
@@ -98,9 +98,8 @@ def inspect(
     if as_json:
         print_json(document)
     else:
-        blocks = [{"key": f"block {place}", "value": block} for place, block in enumerate(said.blocks)]
-        rows = [{"key": key, "value": value} for key, value in document.items() if key != "blocks"]
-        print_table([*rows, *blocks], ("key", "value"), empty="nothing")
+        blocks = {f"block {place}": block for place, block in enumerate(said.blocks)}
+        print_fields({key: value for key, value in document.items() if key != "blocks"} | blocks)
 
 
 def revoke(

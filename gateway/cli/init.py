@@ -1,14 +1,15 @@
 """`pratique init`, `serve` and `console`: from nothing to a running gateway and a way to look at it."""
 
-import asyncio
 import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import uvloop
 
 from gateway.cli.client import operator
+from gateway.cli.logs import log_to_stderr
 from gateway.cli.show import Config, Json, State, print_json
 from gateway.errors import ConfigError
 from gateway.options import Network
@@ -54,6 +55,7 @@ def serve(config: Config = None, state: State = None) -> None:
     from gateway import bootstrap  # noqa: PLC0415  heavy, and other commands need none of it
 
     options = read_settings(config, state)
+    log_to_stderr()
 
     def ready(gateway: bootstrap.Running) -> None:
         for server in options.servers.values():
@@ -65,7 +67,7 @@ def serve(config: Config = None, state: State = None) -> None:
             print(f"{gateway.unknown} calls have an unknown outcome; see `pratique task settle`")
         print(f"agents: {gateway.url}/mcp\nconsole (opens once): {gateway.console_link()}", flush=True)
 
-    asyncio.run(bootstrap.serve(options, ready=ready))
+    uvloop.run(bootstrap.serve(options, ready=ready))
 
 
 def console(state: State = None, as_json: Json = False) -> None:

@@ -1,11 +1,13 @@
 """The travel agent's day, put on: a gateway of its own, the two columns, and what the person may click afterwards."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
 from gateway.bootstrap import running
 from gateway.cli.client import Operator, operator
+from gateway.cli.logs import log_to_stderr
 from gateway.cli.show import inert
 from gateway.demo import check, report
 from gateway.demo.day import Day, live
@@ -14,8 +16,9 @@ from gateway.demo.roads import SERVERS
 from gateway.demo.world import make_folders, server_options
 from gateway.errors import PratiqueError
 from gateway.options import Options
-from gateway.settings import SHIPPED
+from gateway.settings import SHIPPED, STANDARD
 from sandbox.bubblewrap import Bubblewrap, hand_over
+from sandbox.driver import Capabilities
 from sandbox.errors import SandboxError
 
 
@@ -30,6 +33,7 @@ async def play(folder: Path, *, once: bool, port: int) -> None:
         DemoError: servers cannot be sandboxed here, or (with `once`) something that must happen did not.
     """
     await _need_sandbox()
+    log_to_stderr()
     out = report.console()
     make_folders(folder / "mediated")
     for server in SERVERS:
@@ -40,13 +44,14 @@ async def play(folder: Path, *, once: bool, port: int) -> None:
     async with running(options) as gateway:
         office = _Office(operator(options.state))
 
+        command = sys.argv[0] if Path(sys.argv[0]).name == "pratique" else "pratique"
+
         def tell(ticket: dict[str, Any]) -> None:
-            out.print(
-                f"a person is asked: pay {value_of(ticket, '/amount_cents')} cents to", inert(value_of(ticket, "/to"))
-            )
+            amount, to = value_of(ticket, "/amount_cents"), value_of(ticket, "/to")
+            out.print(f"a person is asked: pay {report.euros(amount)} to", inert(to))
             if not once:
                 out.print(f"decide at {gateway.console_link()}", soft_wrap=True)
-                out.print(f"or: pratique approvals approve {ticket['id']} --state {options.state}", soft_wrap=True)
+                out.print(f"or: {command} approvals approve {ticket['id']} --state {options.state}", soft_wrap=True)
 
         day = await live(
             url=f"{gateway.url}/mcp",
@@ -62,21 +67,24 @@ async def play(folder: Path, *, once: bool, port: int) -> None:
             out.print("everything that must have happened did")
             return
         out.print(f"\nThe gateway stays up. Console: {gateway.console_link()}", soft_wrap=True)
-        out.print(
-            f"Every command takes --state {options.state}. Ctrl-C ends it and removes what it made.", soft_wrap=True
-        )
+        out.print(f"Look around: {command} audit query --state {options.state}", soft_wrap=True)
+        out.print("Ctrl-C ends it and removes what it made.")
         await asyncio.Event().wait()
+
+
+def lacking(found: Capabilities) -> list[str]:
+    """What this machine does not enforce of what the demo's servers are promised, and what mends it."""
+    return [f"{name}: {why}" for name, why in sorted(found.why_not.items()) if name in STANDARD.guarantees]
 
 
 async def _need_sandbox() -> None:
     """Say what is missing before anything is started."""
     try:
-        found = await Bubblewrap.find().probe()
+        missing = lacking(await Bubblewrap.find().probe())
     except SandboxError as error:
-        raise DemoError(f"the demo's servers cannot be sandboxed here: {error}") from error
-    promised = SHIPPED["standard"].guarantees
-    if missing := [f"{name}: {why}" for name, why in sorted(found.why_not.items()) if name in promised]:
-        raise DemoError("the demo's servers cannot be sandboxed here:\n  " + "\n  ".join(missing))
+        missing = [str(error)]
+    if missing:
+        raise DemoError("\n  ".join(["the demo's servers cannot be sandboxed here:", *missing]))
 
 
 class _Office:

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from gateway.cli.client import operator
-from gateway.cli.show import Json, State, inert, print_json, print_table
+from gateway.cli.show import Json, State, inert, print_fields, print_json, print_table
 from gateway.settings import default_state
 
 app = typer.Typer(help="Servers: their state, and definitions that changed.", no_args_is_help=True)
@@ -35,7 +35,7 @@ def show(name: Name, state: State = None, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     else:
-        print_table([{"key": key, "value": value} for key, value in found.items()], ("key", "value"), empty="nothing")
+        print_fields(found)
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.client import operator
-from gateway.cli.show import Json, State, print_json, print_table
+from gateway.cli.show import Json, State, print_fields, print_json, print_table
 from gateway.settings import default_state
 
 app = typer.Typer(help="Tasks: what was granted, and what became of it.", no_args_is_help=True)
@@ -40,7 +40,7 @@ def show(
     if as_json:
         print_json(found)
     else:
-        print_table([{"key": key, "value": value} for key, value in found.items()], ("key", "value"), empty="nothing")
+        print_fields(found)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The day on a page: two columns, the money, where the account number came from, and the log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -53,15 +54,26 @@ def _outcome(entry: Entry, people: dict[str, str]) -> Text:
     if reply.result is None:
         return Text(f"refused: {reply.code}", style="bold red")
     bad = step.arguments.get("to") == EVIL_IBAN or str(step.arguments.get("to", "")).endswith("evil.example")
-    said = {
-        "pay": f"paid {euros(int(step.arguments.get('amount_cents', 0)))}",
-        "send": "sent",
-        "book": f"booked {step.arguments.get('flight_id', '')}",
-        "balance": euros(int(reply.result.get("balance_cents", 0))),
-    }.get(step.tool, "done")
+    said = _said(step.tool, step.arguments, reply.result)
     if answer := people.get(f"{step.server}.{step.tool}"):
         said = f"a person {answer} it; {said}"
     return Text(said, style="bold red" if bad else "green")
+
+
+def _said(tool: str, arguments: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    match tool:
+        case "pay":
+            return f"paid {euros(arguments['amount_cents'])}"
+        case "send":
+            return "sent"
+        case "book":
+            return f"booked {arguments['flight_id']}"
+        case "balance":
+            return euros(result["balance_cents"])
+        case "get_traveller":
+            return "read"
+        case _:
+            return ", ".join(f"{len(found)} {name}" for name, found in result.items())
 
 
 def _money(day: Day) -> Iterator[Text]:

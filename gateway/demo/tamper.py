@@ -41,7 +41,7 @@ def verify_and_tamper(database: Path, copy: Path) -> Verification:
         copy=copy,
         flipped=flipped,
         named=damaged.first_bad,
-        complaint=str(damaged.problems[0]) if damaged.problems else "",
+        complaint=damaged.problems[0].sentence if damaged.problems else "",
     )
 
 

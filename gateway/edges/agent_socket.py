@@ -72,6 +72,8 @@ class AgentSocket:
     path: Path
     token: str = field(repr=False)
     route: str
+    uid: int = field(default_factory=os.geteuid)
+    """Whose gateway may have the token."""
 
     async def send(self, verb: str, body: bytes, fields: Mapping[str, str]) -> AsyncGenerator[Answer, None]:
         """Send one request, once. Yields the same answer each time that more of it has come, at last the whole.
@@ -98,7 +100,7 @@ class AgentSocket:
             reader, writer = await asyncio.open_unix_connection(self.path, limit=_CHUNK)
         except OSError as error:
             raise NotSent(f"no gateway answers at {self.path}; start it with `pratique serve`") from error
-        if peer_uid(writer.get_extra_info("socket")) != os.geteuid():
+        if _peer_uid(writer.get_extra_info("socket")) != self.uid:
             writer.close()
             raise NotSent(f"{self.path} is held by another user; the token was not sent")
         return reader, writer
@@ -131,7 +133,7 @@ def check_folder(folder: Path) -> None:
         raise NotSent(f"{folder} must be a folder of your own with mode 0700")
 
 
-def peer_uid(connection: socket.socket) -> int:
+def _peer_uid(connection: socket.socket) -> int:
     """Who listens at the other end, as the kernel knows it."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     _pid, uid, _gid = _UCRED.unpack(credentials)

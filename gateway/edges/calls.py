@@ -11,7 +11,7 @@ from gateway.ports import Answer, Corridor, Progress
 from gateway.wire import answers, legacy
 from gateway.wire.asks import Call
 from gateway.wire.http import JSON_TYPE, Head, Reply
-from gateway.wire.jsonrpc import Message, RequestId
+from gateway.wire.jsonrpc import Message, Request, RequestId
 from policies.action import Subject
 from policies.verdict import Code
 
@@ -30,6 +30,10 @@ class Exchange:
     send: Send
     is_local: bool
     """Over the forwarder's socket, where there are no intermediaries and no headers to route on."""
+
+    @property
+    def id(self) -> RequestId | None:
+        return self.message.id if isinstance(self.message, Request) else None
 
 
 class Calls:

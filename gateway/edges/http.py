@@ -65,8 +65,6 @@ class Edge:
             reply = await self._exchange(scope, receive, send)
         except ClientGone:
             return
-        except Unrecordable:
-            reply = refused(503, "The gateway cannot record now", code=ErrorCode.INTERNAL_ERROR)
         if reply is not None:
             await write(reply, send)
 
@@ -89,7 +87,10 @@ class Edge:
         if isinstance(message, Malformed):
             return _malformed(head, message, body)
         exchange = Exchange(head, subject, message, receive, send, is_local(scope))
-        return await (self._modern(exchange) if modern.is_modern(head, message) else self._by_session(exchange))
+        try:
+            return await (self._modern(exchange) if modern.is_modern(head, message) else self._by_session(exchange))
+        except Unrecordable:
+            return legacy.failed(Failure(exchange.id, ErrorCode.INTERNAL_ERROR, "the gateway cannot record now"))
 
     def _admit(self, head: Head) -> Subject | Unauthorised:
         credential = head.credential
@@ -131,8 +132,7 @@ class Edge:
             return await self._in_session(exchange, session)
         if isinstance(message, Request) and message.method == "initialize":
             return await self._sessions.open(message, owner)
-        request_id = message.id if isinstance(message, Request) else None
-        return legacy.no_session(request_id) if session_id else legacy.session_missing(request_id)
+        return legacy.no_session(exchange.id) if session_id else legacy.session_missing(exchange.id)
 
     async def _in_session(self, exchange: Exchange, session: Session) -> Reply | None:
         asked = self._legacy.receive(session, exchange.head, exchange.message)
@@ -167,7 +167,10 @@ class Edge:
             return legacy.no_session(None)
         for request_id in tuple(session.in_flight):
             self._calls.cancel(session_id, request_id)
-        await self._sessions.end(session_id)
+        try:
+            await self._sessions.end(session_id)
+        except Unrecordable:
+            return refused(503, "the session cannot be ended now", code=ErrorCode.INTERNAL_ERROR)
         return Reply(200)
 
 

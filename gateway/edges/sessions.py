@@ -1,8 +1,10 @@
 """Legacy sessions between memory and disk: a restarted gateway still knows them, as most clients never start over."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
+from gateway.errors import Unrecordable
 from gateway.ids import new_id
 from gateway.stores.sessions import Session as Row
 from gateway.wire.http import Reply
@@ -58,14 +60,15 @@ class Sessions:
         now = self._clock()
         if not self._machine.knows(session_id):
             row = await self._store.load(session_id)
-            if row is None or row.owner != owner:
+            if row is None:
                 return None
             self._machine.resume(Session(row.id, row.owner, str(row.body.get("version")), row.touched))
             self._written.setdefault(session_id, row.touched)
         session = self._machine.find(session_id, owner, now)
         if session is not None and now - self._written[session_id] > TOUCH_S:
             self._written[session_id] = now
-            await self._store.touch(session_id, now)
+            with suppress(Unrecordable):  # it only lives less long after a restart
+                await self._store.touch(session_id, now)
         return session
 
     async def end(self, session_id: str) -> None:

@@ -116,7 +116,7 @@ class Ledger:
         while (queued := self._poll(0)) != []:
             waiting.extend(queued or ())
         for entry in waiting:
-            entry.failure = Unrecordable("the ledger's writer died")
+            entry.done, entry.failure = None, Unrecordable("nothing was written: the writer died")
             _answer(entry)
         self._spawn(self._batch)
         if self._stopped is not None:
@@ -144,13 +144,13 @@ class Ledger:
             self._loop.call_soon_threadsafe(then)
 
     def _adopt(self) -> None:
-        """Answer what a dead predecessor had in hand; if that kills this one too, its successor does not try again."""
+        """Answer what a dead predecessor had in hand."""
         if orphans := self._batch:
             self._batch = ()
-            try:
-                self._writer.recover(orphans, None)
-            finally:
-                self._loop.call_soon_threadsafe(self._answer, orphans)
+            self._waiting.extend(orphans)  # if this kills us too, they fail with what is queued
+            self._writer.recover(orphans, None)
+            self._waiting.clear()
+            self._loop.call_soon_threadsafe(self._answer, orphans)
 
     def _take(self) -> list[Entry] | None:
         """The next batch: empty when it is time to sign, None when it is time to stop."""

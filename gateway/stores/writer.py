@@ -120,7 +120,7 @@ class Writer:
             _write_number(connection, self._number)
             connection.execute("COMMIT")
         except BaseException:
-            connection.close()
+            _let_go(connection)
             raise
         self._connection = connection
         self._unsigned_since = time.monotonic()  # what an earlier writer left unsigned, if it did
@@ -209,7 +209,7 @@ class Writer:
     def _disconnect(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            connection.close()
+            _let_go(connection)
 
 
 def _attempt(connection: sqlite3.Connection, entry: Entry) -> Done[Any] | None:
@@ -229,6 +229,16 @@ def _attempt(connection: sqlite3.Connection, entry: Entry) -> Done[Any] | None:
     if not connection.in_transaction:
         raise Unrecordable(f"the transaction was lost inside a unit: {entry.failure or 'unnoticed'}") from entry.failure
     return done
+
+
+def _let_go(connection: sqlite3.Connection) -> None:
+    """Close, and end the transaction first: a cursor that a traceback still holds would keep it and its lock alive."""
+    try:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    except sqlite3.Error:
+        logger.exception("a transaction could not be rolled back")
+    connection.close()
 
 
 def _write_number(connection: sqlite3.Connection, number: int) -> None:

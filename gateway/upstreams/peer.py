@@ -57,14 +57,15 @@ class Peer:
         self.connection.on_tools_changed = self._changed
         self.connection.open()
         try:
-            self.greeting = await handshake.greet(self.connection, era, self.timeout_s)
-            found = await self._list_until_quiet(self.greeting)
+            greeting = await handshake.greet(self.connection, era, self.timeout_s)
+            found = await self._list_until_quiet(greeting)
         except (PratiqueError, asyncio.CancelledError) as error:
             await self.close("could not be opened", politely=False)
             if not isinstance(error, UpstreamError):
                 raise
             kind = ProbeFailed if isinstance(error, ProbeFailed) else UpstreamError
             raise kind(_sentence(self.options.name, str(error), self.connection.last_words)) from error
+        self.greeting = greeting  # from here on an announced change begins a listing of its own
         self.settled.set()
         return found
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway.errors import UpstreamError
 from gateway.ports import Outcome, OutcomeKind, Progress
-from gateway.upstreams.launch import Session
+from gateway.upstreams.launch import Reader, Session
 from gateway.upstreams.lines import Lines, LineTooLong
 from gateway.upstreams.stderr import Tail
 from gateway.wire import upstream
@@ -164,6 +164,7 @@ class Connection:
     async def close(self, reason: str = "closed", *, politely: bool = True) -> int:
         """End the server and everything that waits for it; its exit status, once nothing of it is left."""
         self.end(reason)
+        await self._discard_output()
         self.session.stdin.close()
         if politely:
             with suppress(TimeoutError):
@@ -177,6 +178,15 @@ class Connection:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return status
+
+    async def _discard_output(self) -> None:
+        """From here on what it writes goes nowhere; unread pipes would keep asyncio from seeing that the process ended."""
+        if not self._tasks:
+            return
+        reader = self._tasks.pop(0)
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        self._tasks.append(asyncio.create_task(_discard(self.session.stdout), name="upstream discard"))
 
     async def _exchange(
         self, frame: bytes, request_id: str, timeout_s: float, progress: Progress | None
@@ -250,9 +260,9 @@ class Connection:
                 self.on_tools_changed()
             case upstream.Ignored():
                 self.counters.ignored += 1
-            case upstream.Malformed(reason, id):
+            case upstream.Malformed(reason, id, is_json):
                 self.counters.malformed += 1
-                self._fail(id or self._meant(line), reason)
+                self._fail(id if is_json else self._meant(line), reason)
             case upstream.Asked(method, refusal):
                 self.counters.refused += 1
                 logger.info("an upstream's request was refused", extra={"method": method[:100]})
@@ -295,6 +305,12 @@ class Refused(UpstreamError):
     def __init__(self, failed: upstream.Failed) -> None:
         super().__init__(f"the server answered error {failed.code}: {failed.message[:_DETAIL_CHARS]}")
         self.failed = failed
+
+
+async def _discard(stream: Reader) -> None:
+    with suppress(OSError):
+        while await stream.read(_CHUNK):
+            pass
 
 
 def _not_sent(code: Code, detail: str) -> Outcome:

@@ -112,7 +112,7 @@ def _misfit(head: Head, request: Request) -> Failure | None:
         text = f"Invalid params: params._meta must carry {VERSION_KEY} and {CAPABILITIES_KEY}"
         return Failure(request.id, ErrorCode.INVALID_PARAMS, text)
     version = meta[VERSION_KEY]
-    if head.field(VERSION_FIELD) != version:
+    if not isinstance(version, str) or head.field(VERSION_FIELD) != version:
         return _mismatch(request, "MCP-Protocol-Version header does not match the envelope's version")
     if head.field(METHOD_FIELD) != request.method:
         return _mismatch(request, "Mcp-Method header does not match the method")

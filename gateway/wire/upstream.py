@@ -98,6 +98,7 @@ class Malformed:
     reason: str
     id: str = ""
     """The request it meant to answer, where that could be read."""
+    is_json: bool = True
 
 
 Event: TypeAlias = Result | Failed | Progressed | Asked | ToolsChanged | Ignored | Malformed
@@ -151,8 +152,9 @@ def read(line: bytes) -> Event:
         case jsonrpc.Request(request_id, method):
             refusal = jsonrpc.Failure(request_id, ErrorCode.METHOD_NOT_FOUND, "Method not found")
             return Asked(method, jsonrpc.encode(refusal))
-        case jsonrpc.Malformed(_, message, request_id):
-            return Malformed(message, request_id if isinstance(request_id, str) else "")
+        case jsonrpc.Malformed(code, message, request_id):
+            is_json = code is not ErrorCode.PARSE_ERROR
+            return Malformed(message, request_id if isinstance(request_id, str) else "", is_json)
         case _:
             return Malformed("an answer to an id that was never ours")
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from support.edge import Echo, Post, Rows, edge, handshake, legacy, message, modern
+from support.edge import Echo, Post, Rows, edge, handshake, legacy, message, modern, nowhere
 
 from gateway.edges.calls import MAX_CALLS
 from gateway.edges.http import Edge
@@ -12,6 +12,7 @@ from gateway.errors import Unrecordable
 from gateway.ports import Answer, Progress
 from gateway.wire.http import MAX_BODY
 from gateway.wire.legacy import IDLE_S
+from gateway.wire.mirrors import mirrors
 from policies.action import Subject
 from policies.jsonvalue import JSONObject
 
@@ -181,6 +182,22 @@ async def test_a_revoked_token_ends_its_calls_in_flight_within_a_second(app: Edg
     assert (await legacy(app, session, "ping")()).status == 401
 
 
+@pytest.mark.promise("headers-match-body")
+async def test_a_header_that_does_not_show_its_argument_stops_the_call_except_over_the_socket(corridor: Echo) -> None:
+    wanted = mirrors({"properties": {"text": {"type": "string", "x-mcp-header": "Text"}}})
+    app = Edge(corridor, Rows(), nowhere, public="http://localhost", mirrors_of=lambda _subject, _server, _tool: wanted)
+    post = modern(app, "tools/call", name="echo__say", arguments={"text": "a"})
+    post.fields["mcp-param-text"] = "b"
+    assert ((await post()).status, post.answer["error"]["code"]) == (400, -32020)
+    assert corridor.called == []
+
+    right = modern(app, "tools/call", name="echo__say", arguments={"text": "a"})
+    right.fields["mcp-param-text"] = "a"
+    local = modern(app, "tools/call", name="echo__say", arguments={"text": "a"})
+    local.server = ("agent.sock", None)
+    assert ((await right()).status, (await local()).status) == (200, 200)
+
+
 async def test_progress_turns_the_answer_into_a_stream_of_numbers(app: Edge) -> None:
     post = modern(app, "tools/call", name="echo__say", arguments={"steps": 3}, _meta={"progressToken": 0})
     await post()
@@ -230,16 +247,16 @@ async def test_progress_is_finite_and_rising_whatever_a_tool_says() -> None:
 
 @pytest.mark.promise("calls-bounded")
 async def test_a_tokens_calls_are_bounded_and_free_again_after(app: Edge, corridor: Echo) -> None:
+    corridor.expected = MAX_CALLS
     posts = [modern(app, "tools/call", name="echo__say", arguments={"forever": True}) for _ in range(MAX_CALLS)]
     running = asyncio.gather(*(post() for post in posts))
-    while len(corridor.called) < MAX_CALLS:
-        await asyncio.sleep(0)
+    await corridor.started.wait()
 
     assert code(await modern(app, "tools/call", name="echo__say")()) == "overloaded"
     for post in posts:
         post.closed.set()
     await running
-    assert "content" in (await modern(app, "tools/call", name="echo__say")()).answer["result"]
+    assert "isError" not in (await modern(app, "tools/call", name="echo__say")()).answer["result"]
 
 
 @pytest.mark.promise("body-bounded")
@@ -283,4 +300,5 @@ class Full(Echo):
 async def test_what_cannot_be_recorded_is_refused() -> None:
     app = edge(Full(), Rows())
     assert code(await modern(app, "tools/call", name="a__b")()) == "unavailable"
-    assert (await modern(app, "tools/list")()).status == 503
+    listed = await modern(app, "tools/list")()
+    assert (listed.status, listed.answer["id"], listed.answer["error"]["code"]) == (200, 7, -32603)

@@ -48,6 +48,8 @@ class Echo:
     revoked: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
     called: list[tuple[str, str, str, JSONObject]] = field(default_factory=list)
+    expected: int = 1
+    """How many calls until `started`."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -70,7 +72,8 @@ class Echo:
             if progress:
                 progress(float(step + 1), None)
             await asyncio.sleep(0)
-        self.started.set()
+        if len(self.called) >= self.expected:
+            self.started.set()
         if arguments.get("forever"):
             try:
                 await asyncio.Event().wait()
@@ -107,12 +110,13 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(app: Edge, uds: Path | None = None) -> AsyncIterator[str]:
+async def served(app: Edge, uds: Path | None = None, port: int = 0) -> AsyncIterator[str]:
     """The application behind a real server; its address."""
     config = uvicorn.Config(app, lifespan="off", log_level="error", http="httptools", timeout_graceful_shutdown=1)
     server = _Server(config)
     with socket.socket(socket.AF_UNIX if uds else socket.AF_INET) as listening:
-        listening.bind(str(uds) if uds else ("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(str(uds) if uds else ("127.0.0.1", port))
         listening.listen()
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         await server.ready.wait()
@@ -133,6 +137,7 @@ class Post:
     verb: str = "POST"
     token: str | None = "tok-alice"
     fields: dict[str, str] = field(default_factory=dict)
+    server: tuple[str, int | None] = ("127.0.0.1", 8808)
     sent: list[MutableMapping[str, Any]] = field(default_factory=list)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -152,7 +157,7 @@ class Post:
             "path": self.path,
             "raw_path": self.path.encode(),
             "headers": [(name.encode(), value.encode()) for name, value in fields.items()],
-            "server": ("127.0.0.1", 8808),
+            "server": self.server,
         }
         bodies = [self.body]
 

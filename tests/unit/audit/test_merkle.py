@@ -112,6 +112,7 @@ def test_a_rewritten_past_is_not_consistent(old: int, more: int, data: st.DataOb
     assert not merkle.verify_consistency(old, merkle.root(hashes[:old]), old + more, root, [*proof, bytes(32)])
     assert not merkle.verify_consistency(old, merkle.root(hashes[:old]), old + more, root, proof[:-1])
     assert not merkle.verify_consistency(old + more, root, old, merkle.root(hashes[:old]), proof)
+    assert not merkle.verify_consistency(old, merkle.root(hashes[:old]), old + more, root, [])
     assert not merkle.verify_consistency(old, bytes(32), old, merkle.root(hashes[:old]), [])
 
 

@@ -1,6 +1,7 @@
 """The command line against a scripted gateway: what is asked, what is printed, how it ends."""
 
 import json
+import logging
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from typer import BadParameter
 
 from gateway.cli.grant import minor_units, seconds
+from gateway.cli.logs import OneLine
 from policies.capability import Authority, new_private_key
 from policies.grant import Grant
 from policies.rules import parse_rule
@@ -121,7 +123,18 @@ def test_lists_are_tables_for_people_and_json_for_programs(pratique: Pratique, g
     _, table, _ = pratique("task", "list", "--state", str(gateway.state))
     _, text, _ = pratique("task", "list", "--json", "--state", str(gateway.state))
 
-    assert table.split() == ["id", "agent", "text", "revoked", "created", "task_1", "agt_1", "pay", "false", "1.0"]
+    assert table.split() == [
+        "id",
+        "agent",
+        "text",
+        "revoked",
+        "created",
+        "task_1",
+        "agt_1",
+        "pay",
+        "false",
+        "1970-01-01T00:00:01Z",
+    ]
     assert json.loads(text) == {"tasks": [task]}
 
 
@@ -202,3 +215,18 @@ def test_a_token_is_inspected_without_a_gateway(pratique: Pratique, tmp_path: Pa
     foreign = Authority(new_private_key(), "gw_1").mint(grant, **ours)
     assert pratique("inspect", foreign, *state)[0] == 1
     assert pratique("inspect", foreign, "--state", str(tmp_path / "none"))[0] == 2
+
+
+def test_the_log_says_what_varies_on_one_line() -> None:
+    record = logging.makeLogRecord(
+        {
+            "levelname": "WARNING",
+            "msg": "a server could not be discovered",
+            "server": "bank",
+            "why": "no\x1b[2J\nroot# ",
+        }
+    )
+
+    said = OneLine().format(record)
+
+    assert said == "warning: a server could not be discovered server=bank why=no\ufffd[2J\u21b5root# "

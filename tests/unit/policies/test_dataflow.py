@@ -163,6 +163,29 @@ def test_two_rules_are_never_combined() -> None:
     assert asked(only_rent) == {(Code.UNPROVEN, "/currency")}
 
 
+def test_of_several_rules_the_first_that_leaves_least_to_ask_counts() -> None:
+    to = Constraint("to", Op.EQUALS, (IBAN,))
+    case = consider(case_of("bank", "pay", PAY, (to, EUR), (EUR,), (to, EUR)))
+    assert {argument(case, path).proof for path in ("/to", "/currency")} == {"grant:0"}
+
+
+def test_the_longest_pointer_of_a_pack_gives_the_role() -> None:
+    arguments = {
+        "items": ArgumentSpec(role=Role.BODY),
+        "/items/*/path": ArgumentSpec(role=Role.DEST, form=Form.PATH),
+        "/items/*/*": ArgumentSpec(role=Role.NUMBER),
+        "/items": ArgumentSpec(role=Role.REF),
+    }
+    sent = {"items": [{"path": "/a", "size": 3}], "/items": 1, "other": "x"}
+    roles = {path: spec.role for path, _, spec in leaves(sent, ToolPack(arguments=arguments))}
+    assert roles == {
+        "/items/0/path": Role.DEST,
+        "/items/0/size": Role.NUMBER,
+        "/~1items": Role.DEST,
+        "/other": Role.DEST,
+    }
+
+
 def test_a_rule_that_the_call_does_not_satisfy_proves_nothing() -> None:
     case = case_of("bank", "pay", PAY, (Constraint("to", Op.EQUALS, (IBAN,)), EUR))
     assert asked(consider(replace(case, rules=()))) == {(Code.UNPROVEN, "/to"), (Code.UNPROVEN, "/currency")}

@@ -106,4 +106,9 @@ def test_links_accounts_and_addresses_are_found_in_text() -> None:
     ]
     assert [found[:2] for found in found_in("ftp://x.example/a www.x.example")] == [(Form.URL, ""), (Form.URL, "")]
     assert [form for form, _, _ in found_in("DE02 1203 0000\u200b 0000 2020 51 IS MINE")] == [Form.IBAN]
+    assert list(found_in("DE02 1203 0000 0000 2020 52 has a wrong checksum")) == []
     assert list(found_in("Your booking MA-1841 costs 412.50 EUR, reference AB12CD.")) == []
+
+
+def test_what_only_looks_encoded_is_passed_over() -> None:
+    assert trace([("/body", "abcdefghijklm %ff%fe")], [past({"x": "hello abcdefghijklmnopq"})]) == []

@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from sandbox import Bubblewrap, Mount, SandboxError, Spec, runtime_mounts
 
-WAIT = "sh -c 'echo up; sleep 4321; :'"
+WAIT = "sh -c 'echo up; kill -STOP $$'"
 """Says that it is up, and stays; what follows it is its mark."""
+MARK = f"pq-{os.getpid()}"
 
 CAT = Spec(argv=("/bin/cat",))
 
@@ -42,6 +44,19 @@ async def test_ten_megabytes_come_back_as_they_went(driver: Bubblewrap) -> None:
 
 async def test_a_closed_stdin_is_an_end_of_file_and_the_answer_still_comes(run) -> None:
     assert await run(shell("cat >/dev/null; echo done")) == (0, "done\n", "")
+
+
+def test_it_runs_on_the_gateways_own_event_loop_too(driver: Bubblewrap) -> None:
+    async def echo() -> bytes:
+        session = await driver.start(CAT)
+        session.stdin.write(b"hello\n")
+        line = await session.stdout.readline()
+        session.stdin.close()
+        assert await session.wait() == 0
+        return line
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(echo()) == b"hello\n"
 
 
 async def test_the_exit_status_is_the_programs(run) -> None:
@@ -73,21 +88,22 @@ async def test_a_sandbox_writes_where_it_may_and_the_folders_owner_owns_it(run, 
     folder = Mount(source=str(tmp_path), target=str(tmp_path), writable=True)
     source = f"import sqlite3; c = sqlite3.connect('{tmp_path}/x.db'); c.execute('create table t(a)'); c.commit()"
     assert await run(python(source, folder)) == (0, "", "")
-    made = (tmp_path / "x.db").stat()
-    assert (made.st_uid, made.st_gid) == (tmp_path.stat().st_uid, tmp_path.stat().st_gid)
+    made, folder_itself = os.stat(f"{tmp_path}/x.db"), os.stat(tmp_path)
+    assert (made.st_uid, made.st_gid) == (folder_itself.st_uid, folder_itself.st_gid)
 
 
 async def test_killing_one_ends_all_its_processes_and_no_others(driver: Bubblewrap) -> None:
     session, other = await asyncio.gather(
-        driver.start(shell(f"setsid {WAIT} pq-one & ({WAIT} pq-one &) ; exec {WAIT} pq-one")), driver.start(CAT)
+        driver.start(shell(f"setsid {WAIT} {MARK}-one & ({WAIT} {MARK}-one &) ; exec {WAIT} {MARK}-one")),
+        driver.start(CAT),
     )
     for _ in range(3):
         assert await session.stdout.readline() == b"up\n"
-    assert len(commands("\0pq-one")) == 3
+    assert len(commands(f"\0{MARK}-one")) == 3
 
     session.kill()
     assert await session.wait() == 128 + signal.SIGKILL
-    assert commands("\0pq-one") == []
+    assert commands(f"\0{MARK}-one") == []
     other.stdin.write(b"alive\n")
     assert await other.stdout.readline() == b"alive\n"
     other.kill()
@@ -98,7 +114,7 @@ async def test_killing_one_ends_all_its_processes_and_no_others(driver: Bubblewr
 async def test_what_a_program_leaves_behind_ends_with_it(run) -> None:
     status, out, _ = await run(shell("setsid sleep 4331 >/dev/null 2>&1 </dev/null & echo up"))
     assert (status, out) == (0, "up\n")
-    assert commands("sleep\04331") == []
+    assert commands("sleep\x004331") == []
 
 
 async def test_fifty_starts_leave_nothing(driver: Bubblewrap) -> None:
@@ -128,7 +144,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(driver: Bubblewrap) -> N
             session = await starting
             session.kill()
             await session.wait()
-    assert commands("sleep\04341") == []
+    assert commands("sleep\x004341") == []
     assert driver.groups is None or list(driver.groups.parent.glob(f"pratique-{os.getpid()}-*")) == []
 
 
@@ -136,25 +152,29 @@ async def test_a_gateway_that_is_killed_takes_its_sandboxes_along() -> None:
     source = (
         "import asyncio\nfrom sandbox import *\n"
         "async def main():\n"
-        "    s = await Bubblewrap.find().start(Spec(argv=('/bin/sh', '-c', 'echo up; read never', 'pq-three')))\n"
+        f"    s = await Bubblewrap.find().start(Spec(argv=('/bin/sh', '-c', 'echo up; read x', '{MARK}-three')))\n"
         "    print((await s.stdout.readline()).decode(), flush=True)\n"
         "    await s.wait()\n"
         "asyncio.run(main())\n"
     )
     gateway = await asyncio.create_subprocess_exec(sys.executable, "-c", source, stdout=subprocess.PIPE)
     assert gateway.stdout is not None
-    assert await gateway.stdout.readline() == b"up\n"
-    (sleeper,) = commands("\0pq-three")
-    watched = os.pidfd_open(sleeper)
-    gateway.kill()
-    await gateway.wait()
+    try:
+        assert await gateway.stdout.readline() == b"up\n"
+        sandboxed = [os.pidfd_open(pid) for pid in commands(f"\0{MARK}-three")]
+    finally:
+        gateway.kill()
+        await gateway.wait()
+    assert len(sandboxed) == 3  # bubblewrap, the first process inside, the program
 
-    gone = asyncio.Event()
-    asyncio.get_running_loop().add_reader(watched, gone.set)
-    await asyncio.wait_for(gone.wait(), 10)
-    asyncio.get_running_loop().remove_reader(watched)
-    os.close(watched)
-    assert commands("\0pq-three") == []
+    loop = asyncio.get_running_loop()
+    for pidfd in sandboxed:
+        gone = asyncio.Event()
+        loop.add_reader(pidfd, gone.set)
+        await asyncio.wait_for(gone.wait(), 10)
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+    assert commands(f"\0{MARK}-three") == []
 
 
 def commands(part: str) -> list[int]:

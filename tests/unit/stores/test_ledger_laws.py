@@ -10,7 +10,7 @@ import logging
 import shutil
 import sqlite3
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from audit.event import Event
 from audit.keys import generate
@@ -138,6 +138,23 @@ def empty_database() -> Path:
     return state / DATABASE
 
 
+def turns() -> st.SearchStrategy[list[tuple[Kind, bool, bool]]]:
+    """What each caller's unit does, whether it asks early, whether it is cancelled in the queue."""
+    kinds = st.sampled_from([Kind.KEEP, Kind.SPEND, Kind.REFUSE] * 5 + list(Kind))
+    return st.lists(st.tuples(kinds, st.booleans(), st.sampled_from([False] * 5 + [True])), min_size=1, max_size=8)
+
+
+def faults() -> st.SearchStrategy[Fault]:
+    statements = ["BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK TO", "INSERT INTO leaves", "INSERT INTO payloads"]
+    return st.just(Fault()) | st.builds(
+        Fault,
+        statement=st.sampled_from([*statements, "INSERT INTO meta", "COMMIT", "COMMIT"]),
+        after=st.booleans(),
+        death=st.booleans(),
+        openings=st.integers(0, 1),
+    )
+
+
 class LedgerAgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +166,6 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.model = Model()
         self.memory: list[str] = []
-        self.turn: list[Submission] = []
         self.count = 0
         self.open()
 
@@ -158,37 +174,29 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.ledger = Ledger(connect=self.disk.connect, log=self.log, free_bytes=lambda: RESERVE_BYTES)
         self.loop.run_until_complete(self.ledger.start())
 
-    @rule(kind=st.sampled_from(Kind) | st.sampled_from([Kind.KEEP, Kind.SPEND, Kind.REFUSE]), early=st.booleans())
-    def submit(self, kind: Kind, early: bool) -> None:
+    @rule(turn=turns(), fault=faults())
+    def one_turn(self, turn: list[tuple[Kind, bool, bool]], fault: Fault) -> None:
+        """Several callers in one turn of the event loop, some gone before they are heard, on a disk that may err."""
+        submissions = [self.submit(kind, early) for kind, early, _ in turn]
+        for each, (_, _, gone) in zip(submissions, turn, strict=True):
+            if gone:
+                each.durable.cancel()
+        self.settle([each for each in submissions if not each.durable.cancelled()], fault)
+
+    def submit(self, kind: Kind, early: bool) -> Submission:
         self.count += 1
         name = f"evt_{self.count}"
         submitted = self.ledger.submit(self.unit(name, kind), early=early)
         assert isinstance(submitted.durable, asyncio.Future)
         assert isinstance(submitted.ran, asyncio.Future)
-        self.turn.append(Submission(name, kind, submitted.durable, submitted.ran))
+        return Submission(name, kind, submitted.durable, submitted.ran)
 
-    @precondition(lambda self: self.turn)
-    @rule(which=st.integers(0, 99))
-    def cancel(self, which: int) -> None:
-        self.turn.pop(which % len(self.turn)).durable.cancel()
-
-    @precondition(lambda self: self.turn)
-    @rule(
-        statement=st.sampled_from(["", "", "BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK TO", "INSERT INTO leaves"])
-        | st.sampled_from(["INSERT INTO payloads", "INSERT INTO meta", "COMMIT", "COMMIT"]),
-        after=st.booleans(),
-        death=st.booleans(),
-        openings=st.integers(0, 1),
-    )
-    def commit(self, statement: str, after: bool, death: bool, openings: int) -> None:
-        fault = self.disk.fault = Fault(statement, after, death)
-        fatal = any(each.kind in FATAL for each in self.turn)
-        fault.openings = openings if statement else 0
-        turn, self.turn = self.turn, []
-        answers = self.loop.run_until_complete(
-            asyncio.gather(*(each.durable for each in turn), return_exceptions=True)
-        )
-        in_doubt = fault.fired and statement == "COMMIT" and after
+    def settle(self, turn: list[Submission], fault: Fault) -> None:
+        self.disk.fault, openings = replace(fault), fault.openings
+        fault = self.disk.fault
+        fatal = any(each.kind in FATAL for each in turn)
+        answers = self.loop.run_until_complete(asyncio.gather(*(each.durable for each in turn), return_exceptions=True))
+        in_doubt = fault.fired and fault.statement == "COMMIT" and fault.after
         blind = fault.fired and fault.openings < openings
         self.disk.fault = Fault()
         self.loop.run_until_complete(self.ledger.run(lambda _: Done(value=None)))  # whatever it was, it is over
@@ -208,7 +216,6 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             else:
                 assert isinstance(answer, Unrecordable)
 
-    @precondition(lambda self: not self.turn)
     @rule()
     def restart(self) -> None:
         self.disk.fault = Fault()
@@ -275,6 +282,6 @@ def fill(connection: sqlite3.Connection) -> None:
 def test_the_ledger_does_what_a_serial_one_would(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     LedgerAgainstModel.TestCase.settings = settings(
-        max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=40, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
     )
     LedgerAgainstModel.TestCase("runTest").runTest()

@@ -1,0 +1,72 @@
+"""The doctor says what holds here, what does not, and what mends it; its exit code is the short answer."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gateway.cli import doctor as room
+from gateway.cli.doctor import Findings, as_object, as_text, doctor
+from sandbox.driver import GUARANTEES, Capabilities
+
+WHOLE = Capabilities(verified=frozenset(GUARANTEES))
+BROKEN = Capabilities(verified=frozenset({"network"}), why_not={"filesystem": "AppArmor. Do this."}, notes=("weaker",))
+
+
+def findings(found: Capabilities = WHOLE, **changes: object) -> Findings:
+    usual: dict[str, object] = {
+        "python": "3.11.7",
+        "python_ok": True,
+        "platform": "Linux",
+        "platform_ok": True,
+        "drivers": {"bubblewrap": found},
+        "state": Path("/state"),
+        "approvals_advisory": True,
+    }
+    return Findings(**{**usual, **changes})  # type: ignore[arg-type]
+
+
+def test_it_tries_this_machine(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(doctor)
+    result = CliRunner().invoke(app, ["--json", "--state", str(tmp_path)])
+    said = json.loads(result.output)
+    assert result.exit_code == (0 if said["ok"] else 1)
+    (driver,) = said["drivers"]
+    assert driver["driver"] == "bubblewrap"
+    assert {*driver["verified"], *driver["why_not"]} == set(GUARANTEES)
+    assert said["approvals"] == {"advisory": True, "state": str(tmp_path), "uid": said["approvals"]["uid"]}
+
+
+@pytest.mark.parametrize(
+    ("found", "ok"),
+    [
+        (findings(), True),
+        (findings(BROKEN), False),
+        (findings(python_ok=False), False),
+        (findings(platform_ok=False), False),
+    ],
+)
+def test_it_is_well_only_if_everything_holds(found: Findings, ok: bool) -> None:
+    assert found.ok is ok
+    assert as_object(found)["ok"] is ok
+
+
+def test_why_not_and_what_is_weaker_are_both_said() -> None:
+    said = as_text(findings(BROKEN))
+    assert "NO    filesystem: AppArmor. Do this." in said
+    assert "ok    network" in said
+    assert "note  weaker" in said
+    assert "are refused" in said
+
+
+def test_approvals_that_this_user_could_forge_are_called_advisory() -> None:
+    assert "ADVISORY" in as_text(findings())
+    assert "cannot forge" in as_text(findings(approvals_advisory=False))
+
+
+def test_the_state_is_where_the_user_keeps_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/kept")
+    assert room.default_state() == Path("/kept/pratique")
