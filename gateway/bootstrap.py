@@ -21,9 +21,8 @@ from gateway.books import GatewayBooks
 from gateway.control import Control
 from gateway.corridor import AgentCorridor
 from gateway.desk.desk import ApprovalDesk
-from gateway.edges.asgi import ASGIApp
 from gateway.edges.console.pages import console_app
-from gateway.edges.front import by_path, not_found
+from gateway.edges.front import by_path
 from gateway.edges.http import Edge
 from gateway.edges.listen import Listener, as_operator, bind_tcp, listen_tcp, listen_unix
 from gateway.edges.operators import ConsoleSessions
@@ -40,6 +39,7 @@ from gateway.stages.confinement import Confinement
 from gateway.stages.dataflow import DataFlow
 from gateway.stages.definition import DefinitionStage
 from gateway.stages.policy import Policy
+from gateway.stores import sessions
 from gateway.stores.database import Database, open_database
 from gateway.stores.definitions import Definitions
 from gateway.stores.ledger import Ledger
@@ -49,6 +49,7 @@ from gateway.upstreams.discovery import Finder
 from gateway.upstreams.launch import Record
 from gateway.upstreams.table import Table
 from gateway.walls import Walls
+from gateway.wire import legacy
 from policies.bundle import Bundle, InForce
 from policies.bundle import load as load_bundle
 from policies.capability import Authority, Refused, new_private_key
@@ -62,8 +63,6 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 """How often the clockwork looks: expired approvals, counted refusals."""
-SESSION_IDLE_S = 30 * 24 * 3600.0
-"""How long an unused legacy MCP session stays a row: a restarted gateway still knows it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,6 +146,7 @@ async def _assembled(options: Options, database: Database) -> AsyncIterator[Runn
         clock=time.time,
     )
     unknown = await recover(ledger, memory.worst_label, time.time)
+    await ledger.run(sessions.expire(time.time() - legacy.IDLE_S))
     table = Table(
         servers=options.servers,
         launch=walls.launch,
@@ -188,7 +188,7 @@ async def _assembled(options: Options, database: Database) -> AsyncIterator[Runn
         servers=frozenset(options.servers),
     )
     servers = Servers(options=options.servers, finder=finder, definitions=definitions)
-    sessions = ConsoleSessions(clock=time.time)
+    browsers = ConsoleSessions(clock=time.time)
     gateway = Running(
         options=options,
         port=options.port,
@@ -199,7 +199,7 @@ async def _assembled(options: Options, database: Database) -> AsyncIterator[Runn
         desk=desk,
         control=control,
         servers=servers,
-        sessions=sessions,
+        sessions=browsers,
         table=table,
         books=books,
         finder=finder,
@@ -242,13 +242,11 @@ async def _listening(gateway: Running, corridor: AgentCorridor, authority: Autho
     store = LedgerSessions(gateway.ledger, gateway.memory.reader)
     beside = by_path(api, console_app(office), origin=gateway.url, is_ready=lambda: not gateway.finder.failures)
 
-    def edge(fallback: ASGIApp) -> Edge:
-        return Edge(corridor, store, fallback, public=gateway.url, mirrors_of=corridor.mirrors)
-
+    edge = Edge(corridor, store, beside, public=gateway.url, mirrors_of=corridor.mirrors)
     listeners: list[Listener] = []
     try:
-        listeners.append(await listen_tcp(edge(beside), bound))
-        listeners.append(await listen_unix(edge(not_found), state / "agent.sock", peer_uid=os.geteuid()))
+        listeners.append(await listen_tcp(edge, bound))
+        listeners.append(await listen_unix(edge, state / "agent.sock", peer_uid=os.geteuid()))
         operators = as_operator(api, f"control:uid={os.geteuid()}")
         listeners.append(await listen_unix(operators, state / "control.sock", peer_uid=os.geteuid()))
         yield

@@ -5,7 +5,7 @@ the client goes away the wait ends and nothing is executed.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 from gateway.ids import new_id
@@ -17,6 +17,7 @@ from gateway.stores.memory import Memory
 from gateway.wire.mirrors import Mirror, mirrors
 from policies.action import MEDIATED, Action, Kind, Subject
 from policies.capability import Authority, Refused
+from policies.case import Definition
 from policies.jsonvalue import JSONObject, digest
 from policies.verdict import Code
 
@@ -40,6 +41,8 @@ class AgentCorridor:
     definitions: Definitions
     clock: Callable[[], float]
     hold_s: float
+    _mirrors: dict[str, tuple[Mirror, ...]] = field(default_factory=dict)
+    """By definition digest."""
 
     def admit(self, credential: str) -> Subject | Unauthorised:
         """Who holds this token; a sentence for whoever presented it where it cannot be taken."""
@@ -55,13 +58,11 @@ class AgentCorridor:
 
     async def tools(self, subject: Subject, server: str | None) -> list[JSONObject]:
         """The pinned tools that some rule of the grant names, sorted by public name; the listing is recorded."""
-        memory = self.memory.task(subject.task)
-        rules = memory.task.grant.rules if memory else ()
-        listed = []
-        for definition in self.definitions.catalog.callable(server):
-            if any(rule.server == definition.server and rule.tool in ("*", definition.name) for rule in rules):
-                name = definition.name if server else f"{definition.server}__{definition.name}"
-                listed.append({**definition.body, "name": name})
+        listed = [
+            {**tool.body, "name": tool.name if server else f"{tool.server}__{tool.name}"}
+            for tool in self.definitions.catalog.callable(server)
+            if self._reaches(subject, tool)
+        ]
         listed.sort(key=lambda tool: str(tool["name"]))
         await self._record(subject, "listed", {"tools": [tool["name"] for tool in listed], "sha256": digest(listed)})
         return listed
@@ -90,7 +91,11 @@ class AgentCorridor:
     def mirrors(self, subject: Subject, server: str, tool: str) -> tuple[Mirror, ...]:
         """Which arguments of a tool in the subject's reach are mirrored in headers."""
         definition = self.definitions.find(server, tool)
-        return mirrors(definition.body.get("inputSchema")) if definition and self.is_live(subject) else ()
+        if definition is None or not self._reaches(subject, definition):
+            return ()
+        if definition.digest not in self._mirrors:
+            self._mirrors[definition.digest] = mirrors(definition.body.get("inputSchema"))
+        return self._mirrors[definition.digest]
 
     async def refuse_method(self, subject: Subject, method: str, params: JSONObject) -> None:
         """A method that has no stages yet is an action all the same: the pipeline refuses it, and the log has it."""
@@ -98,6 +103,12 @@ class AgentCorridor:
             await self.pipeline.mediate(
                 Action(id=new_id("act"), kind=Kind(method), subject=subject, server="", name="", arguments=params)
             )
+
+    def _reaches(self, subject: Subject, tool: Definition) -> bool:
+        """Whether some rule of the grant names the tool; with which arguments is judged per call."""
+        memory = self.memory.task(subject.task)
+        rules = memory.task.grant.rules if memory else ()
+        return any(rule.server == tool.server and rule.tool in ("*", tool.name) for rule in rules)
 
     async def _record(self, subject: Subject, kind: str, payload: JSONObject) -> None:
         action = Action(id="", kind=Kind.CALL_TOOL, subject=subject, server="", name="", arguments={})

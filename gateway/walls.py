@@ -7,7 +7,7 @@ from gateway.errors import UpstreamError
 from gateway.options import Network, SandboxOptions, ServerOptions
 from gateway.stores.memory import Confines
 from sandbox.bubblewrap import Bubblewrap
-from sandbox.driver import NETWORK, Capabilities, Session
+from sandbox.driver import FILESYSTEM, NETWORK, Capabilities, Session
 from sandbox.errors import SandboxError
 from sandbox.runtime import runtime_mounts
 from sandbox.spec import MIB, Limits, Mount, Spec
@@ -38,10 +38,12 @@ class Walls:
 
     def confines(self, server: ServerOptions) -> Confines:
         """What is promised of this server's walls, and what was verified. `network = "host"` gives one promise up."""
-        demanded = self.profiles[server.sandbox].guarantees
+        demanded, verified = self.profiles[server.sandbox].guarantees, self.capabilities.verified
         if server.network is Network.HOST:
             demanded -= {NETWORK}
-        return Confines(demanded=demanded, verified=self.capabilities.verified)
+        writes = any(mount.writable for mount in server.mounts)
+        sealed = {FILESYSTEM, NETWORK} <= verified and server.network is Network.NONE and not writes
+        return Confines(demanded=demanded, verified=verified, sealed=sealed)
 
 
 def spec_of(server: ServerOptions, profile: SandboxOptions) -> Spec:

@@ -101,6 +101,8 @@ class Snapshot:
     """The instance's key for equality digests; it never enters a leaf."""
     guarantees: frozenset[str] = frozenset()
     """What the server's sandbox profile was verified to enforce on this machine."""
+    sealed: bool = False
+    """Whether the server has no network and can write nowhere: a pure read of it has no effect to record first."""
     demanded: frozenset[str] = frozenset()
     """What the server's profile promises: all of it must be in `guarantees`."""
 

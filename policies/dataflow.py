@@ -127,4 +127,7 @@ def _spending(case: Case) -> Case:
         return case.denied(Code.ARGUMENTS_INVALID, "the amount must be a whole number of minor units, not negative")
     if not isinstance(currency, str) or not (len(currency) == 3 and currency.isascii() and currency.isupper()):
         return case.denied(Code.ARGUMENTS_INVALID, "the currency must be a three-letter code such as EUR")
+    left = case.seen.budgets.get(f"spend:{currency}", case.seen.grant.spend.get(currency, 0))
+    if amount > left:
+        return case.denied(Code.CAPABILITY_EXHAUSTED, f"{left} minor units of {currency} are left of what was granted")
     return replace(case, spends=(currency, amount))

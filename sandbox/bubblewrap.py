@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -182,10 +183,14 @@ def _uid(mounts: Sequence[Mount]) -> int:
 
 
 def _bind(mount: Mount, target: str, uid: int) -> Bind:
-    """Mapped if it is to be written to and belongs to somebody else."""
+    """Its owner stands for the sandbox if it belongs to somebody else and is to be written to, or is private.
+
+    Whoever mounts a private folder means its contents to be read, also those that its owner alone could read.
+    """
     found = os.stat(mount.source)
-    is_theirs = not mount.writable or found.st_uid == uid
-    return mount.source, target, None if is_theirs else (found.st_uid, found.st_gid)
+    is_open = found.st_mode & 0o005 == 0o005 or (not stat.S_ISDIR(found.st_mode) and found.st_mode & 0o004)
+    is_reached = found.st_uid == uid or (is_open and not mount.writable)
+    return mount.source, target, None if is_reached else (found.st_uid, found.st_gid)
 
 
 def _etc(spec: Spec, uid: int) -> Mapping[str, str]:

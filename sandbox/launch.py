@@ -5,8 +5,8 @@ that uid cannot pass a home of mode 0700 on the way to an interpreter or a mount
 bound to a place of ours in a mount namespace that only this process and its children see. Nothing of the host changes,
 and all of it is gone when they are.
 
-Where a source belongs to somebody else and is to be written to, it is bound with its owner mapped to the sandbox's uid
-(mount_setattr(2), "ID-mapped mounts"): what the sandbox writes there belongs, on disk, to whom the folder belongs.
+Where a source belongs to somebody else and is private or to be written to, it is bound with its owner mapped to the
+sandbox's uid (mount_setattr(2), "ID-mapped mounts"): what is written there belongs, on disk, to the folder's owner.
 
 Reads `{"uid": n, "binds": [[source, path beneath STAGE, owner to map or null] ...], "argv": [...], "env": {...}}` from
 the descriptor that its only argument names.

@@ -10,6 +10,7 @@ readonly PACKAGES=(
     @modelcontextprotocol/server-filesystem@2026.8.31
     @modelcontextprotocol/server-memory@2026.8.31
     @modelcontextprotocol/sdk@1.32.2
+    @modelcontextprotocol/client@2.4.0
 )
 
 # apt_install COMMAND PACKAGE...: the packages, unless the command is there.

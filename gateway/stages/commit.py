@@ -14,7 +14,7 @@ from gateway.stores import budgets, calls, tasks, tickets
 from gateway.stores.budgets import Reservation
 from gateway.stores.calls import Call, CallState
 from policies.case import Case, Pin
-from policies.pack import Effect
+from policies.pack import Effect, Role
 from policies.verdict import Code
 
 
@@ -105,8 +105,15 @@ def is_guarded(case: Case) -> bool:
 
 
 def is_pure_read(case: Case) -> bool:
-    """Whether the fsync may overlap the call: a pure read that takes from no budget and was asked of nobody."""
-    return case.tool.pure and case.tool.effect is Effect.READ and not reservations(case) and case.approval is None
+    """Whether the fsync may overlap the call.
+
+    The operator's pack calls it pure, its server is sealed, nothing it is given chooses a destination or a command, it
+    takes from no budget, and no person was asked.
+    """
+    if not (case.tool.pure and case.tool.effect is Effect.READ and case.seen.sealed):
+        return False
+    reaches_out = any(argument.spec.role in (Role.DEST, Role.COMMAND) for argument in case.arguments)
+    return not reaches_out and not reservations(case) and case.approval is None
 
 
 def _rules_stand(db: sqlite3.Connection, case: Case) -> bool:

@@ -208,7 +208,9 @@ def _observe(db: sqlite3.Connection, server: str, said: Described, trusted: bool
         pin = Pin.PINNED if trusted else Pin.PENDING
         values = (server, name, said.digest, body, pin.value, now)
         db.execute("INSERT INTO definitions (server, name, digest, body, pin, time) VALUES (?, ?, ?, ?, ?, ?)", values)
-        return _event("definition.pinned", server, name, now, {"digest": said.digest, "body": said.body, "pin": pin.value})
+        return _event(
+            "definition.pinned", server, name, now, {"digest": said.digest, "body": said.body, "pin": pin.value}
+        )
     row = _offer(found)
     if said.digest == (row.offered_digest or row.digest):
         return None

@@ -36,6 +36,8 @@ class Confines:
 
     demanded: frozenset[str]
     verified: frozenset[str]
+    sealed: bool
+    """No network and no writable mount."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,6 +118,7 @@ class Memory:
             key=self.key,
             guarantees=confines.verified if confines else frozenset(),
             demanded=confines.demanded if confines else frozenset(),
+            sealed=confines is not None and confines.sealed,
         )
 
     def is_live(self, subject: Subject) -> bool:

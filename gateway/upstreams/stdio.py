@@ -14,6 +14,7 @@ from gateway.errors import UpstreamError
 from gateway.ports import Outcome, OutcomeKind, Progress
 from gateway.upstreams.launch import Reader, Session
 from gateway.upstreams.lines import Lines, LineTooLong
+from gateway.upstreams.noise import Noise
 from gateway.upstreams.stderr import Tail
 from gateway.wire import upstream
 from policies.jsonvalue import JSONObject
@@ -25,9 +26,6 @@ MAX_IN_FLIGHT = 64
 """Calls that one connection carries at once; more are refused, not queued."""
 MAX_UNREAD_BYTES = 32_000_000
 """What the calls in flight may weigh together: a server that reads nothing holds no more of our memory."""
-MAX_NOISE = 10_000
-MAX_NOISE_BYTES = 8_000_000
-"""What a server may say between two answers that nobody asked for, in messages and bytes, before it is ended."""
 CANCEL_GRACE_S = 2.0
 """How long a cancelled call is still waited for: a server that honours a cancellation need not answer."""
 CLOSE_GRACE_S = 2.0
@@ -58,18 +56,6 @@ class _Pending:
     """What the connection had received when this was sent: a server that has said nothing since is hung."""
 
 
-@dataclass(slots=True)
-class Counters:
-    """What was dropped, for the log and for people."""
-
-    late: int = 0
-    """Answers to nothing in flight: second ones, late ones, ids that were never ours."""
-    malformed: int = 0
-    refused: int = 0
-    """Requests that the server made of us."""
-    ignored: int = 0
-
-
 @dataclass(slots=True, kw_only=True)
 class Connection:
     """Frames go out one write each; a reader task hands every answer to whoever waits for its id."""
@@ -79,13 +65,11 @@ class Connection:
     on_tools_changed: Callable[[], None] = lambda: None
     on_end: Callable[[str], None] = lambda _: None
     """Called once, with why it ended."""
-    counters: Counters = field(default_factory=Counters)
+    noise: Noise = field(default_factory=Noise)
     ended: str = ""
     """Why nothing more can be sent; empty while it lives."""
     _pending: dict[str, _Pending] = field(default_factory=dict)
     _weight: int = 0
-    _noise: int = 0
-    _noise_bytes: int = 0
     _received: int = 0
     _tail: Tail = field(default_factory=Tail)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -180,7 +164,7 @@ class Connection:
         return status
 
     async def _discard_output(self) -> None:
-        """From here on what it writes goes nowhere; unread pipes would keep asyncio from seeing that the process ended."""
+        """What it writes from here on goes nowhere; an unread pipe would keep asyncio from seeing the process end."""
         if not self._tasks:
             return
         reader = self._tasks.pop(0)
@@ -246,10 +230,10 @@ class Connection:
             case upstream.Result(id) | upstream.Failed(id):
                 pending = self._pending.get(id)
                 if pending is not None and not pending.answer.done():
-                    self._noise = self._noise_bytes = 0
+                    self.noise.answered()
                     pending.answer.set_result(Reply(event, len(line)))
                     return None
-                self.counters.late += 1
+                self.noise.late += 1
             case upstream.Progressed(id, progress, total):
                 pending = self._pending.get(id)
                 if pending is not None and progress > pending.reached and not pending.answer.done():
@@ -259,22 +243,20 @@ class Connection:
             case upstream.ToolsChanged():
                 self.on_tools_changed()
             case upstream.Ignored():
-                self.counters.ignored += 1
+                self.noise.ignored += 1
             case upstream.Malformed(reason, id, is_json):
-                self.counters.malformed += 1
+                self.noise.malformed += 1
                 self._fail(id if is_json else self._meant(line), reason)
             case upstream.Asked(method, refusal):
-                self.counters.refused += 1
+                self.noise.refused += 1
                 logger.info("an upstream's request was refused", extra={"method": method[:100]})
-                self._count_noise(line)
+                self._bear(line)
                 return refusal
-        self._count_noise(line)
+        self._bear(line)
         return None
 
-    def _count_noise(self, line: bytes) -> None:
-        self._noise += 1
-        self._noise_bytes += len(line)
-        if self._noise > MAX_NOISE or self._noise_bytes > MAX_NOISE_BYTES:
+    def _bear(self, line: bytes) -> None:
+        if not self.noise.heard(len(line)):
             self.end("the server flooded its output")
 
     def _meant(self, line: bytes) -> str:

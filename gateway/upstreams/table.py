@@ -255,17 +255,14 @@ class Table:
 
     async def _finish(self, peer: Peer, reason: str) -> None:
         status = await peer.close(reason, politely=not peer.connection.ended)
-        counters = peer.connection.counters
-        payload: JSONObject = {
-            "reason": reason,
-            "status": status,
-            "dropped": {
-                "late": counters.late,
-                "malformed": counters.malformed,
-                "refused": counters.refused,
-                "ignored": counters.ignored,
-            },
+        noise = peer.connection.noise
+        dropped = {
+            "late": noise.late,
+            "malformed": noise.malformed,
+            "refused": noise.refused,
+            "ignored": noise.ignored,
         }
+        payload: JSONObject = {"reason": reason, "status": status, "dropped": dropped}
         try:
             await self.record("server.stopped", payload, server=peer.options.name, task=peer.task)
         except PratiqueError:

@@ -15,6 +15,7 @@ from gateway.errors import Unrecordable, UpstreamError
 from gateway.ids import new_id
 from gateway.options import ServerOptions
 from gateway.ports import Intent, Outcome, OutcomeKind
+from gateway.upstreams.discovery import Finder
 from gateway.upstreams.table import Table
 from gateway.wire.upstream import Era
 from policies.action import Action, Kind, Subject
@@ -64,6 +65,12 @@ class Harbour:
     surveys: list[Survey] = field(default_factory=list)
     recordable: bool = True
     start_s: float = 20.0
+    told: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def heard(self, kind: str, server: str, task: str) -> None:
+        """Wait until the log has been told."""
+        async with asyncio.timeout(20), self.told:
+            await self.told.wait_for(lambda: (kind, server, task) in self.events)
 
     def __post_init__(self) -> None:
         self.table = Table(
@@ -79,6 +86,8 @@ class Harbour:
         if not self.recordable:
             raise Unrecordable("the disk is full")
         self.events.append((kind, server, task))
+        async with self.told:
+            self.told.notify_all()
 
     async def report(self, survey: Survey) -> None:
         self.surveys.append(survey)
@@ -95,9 +104,15 @@ class Harbour:
             arguments=arguments or {},
         )  # fmt: skip
         seen = Snapshot(
-            now=0, task=subject.task, task_version=1, grant=Grant(rules=()), revoked=False, mark=CLEAN, proofs=Nothing(),
+            now=0,
+            task=subject.task,
+            task_version=1,
+            grant=Grant(rules=()),
+            revoked=False,
+            mark=CLEAN,
+            proofs=Nothing(),
             definition=Definition(server=server, name=tool, digest=described.digest, body=described.body),
-        )  # fmt: skip
+        )
         return Intent(
             case=Case(action=action, seen=seen),
             frame=self.table.frame(action),
@@ -190,8 +205,9 @@ async def test_one_task_does_not_share_a_process_with_another(harbour: Harbour) 
 
 
 @pytest.mark.parametrize(
-    ("tool", "text"), [("broken_text", "done"), ("twice", "first"), ("wrong_ids", "right"), ("asks", "[-32601, -32601, -32601]")]
-)  # fmt: skip
+    ("tool", "text"),
+    [("broken_text", "done"), ("twice", "first"), ("wrong_ids", "right"), ("asks", "[-32601, -32601, -32601]")],
+)
 async def test_what_nobody_asked_for_is_dropped_and_refused(harbour: Harbour, tool: str, text: str) -> None:
     outcome = await harbour.call("hostile", tool)
     assert outcome.kind is OutcomeKind.OK
@@ -278,3 +294,52 @@ async def test_a_server_sees_nothing_of_our_environment(harbour: Harbour) -> Non
     outcome = await harbour.call("hostile", "environment")
     assert outcome.result is not None
     assert "HOME" not in json.loads(outcome.result["content"][0]["text"])
+
+
+async def test_an_idle_server_is_ended_and_started_again_when_needed(harbour: Harbour) -> None:
+    harbour.table.idle_s = 0.05
+    assert (await harbour.call("kind", "plain")).kind is OutcomeKind.OK
+    await harbour.heard("server.stopped", "kind", "t1")
+    assert (await harbour.call("kind", "plain")).kind is OutcomeKind.OK
+    assert harbour.events.count(("server.started", "kind", "t1")) == 2
+
+
+async def test_more_processes_than_may_run_push_out_an_idle_one_and_never_a_busy_one(harbour: Harbour) -> None:
+    harbour.table.most = 1
+    assert (await harbour.call("kind", "plain", task="t1")).kind is OutcomeKind.OK
+    hanging = asyncio.create_task(harbour.call("hostile", "hang", task="t2"))
+    await harbour.heard("server.stopped", "kind", "t1")
+    refused = await harbour.call("kind", "plain", task="t3")
+    assert (refused.kind, refused.code) == (OutcomeKind.NOT_SENT, Code.OVERLOADED)
+    await harbour.table.close()
+    assert (await hanging).kind is not OutcomeKind.OK
+
+
+async def test_a_server_that_fails_to_start_is_left_alone_for_a_while(harbour: Harbour) -> None:
+    harbour.servers["kind"] = server("kind", "hostile.py", "--dies")
+    first, second = [await harbour.call("kind", "plain") for _ in range(2)]
+    assert {first.kind, second.kind} == {OutcomeKind.NOT_SENT}
+    assert "accounts.db" in first.detail
+    assert "is tried again in" in second.detail
+    assert harbour.events.count(("server.started", "kind", "t1")) == 1
+    assert (await harbour.call("hostile", "plain")).kind is OutcomeKind.OK
+
+
+async def test_a_call_that_is_cancelled_before_its_server_is_up_is_not_sent(harbour: Harbour) -> None:
+    intent = harbour.intent("kind", "plain")
+    calling = asyncio.create_task(harbour.table.execute(intent))
+    await harbour.heard("server.started", "kind", "t1")
+    harbour.table.cancel(intent.action.id)
+    assert (await calling).kind is OutcomeKind.NOT_SENT
+
+
+async def test_every_server_is_discovered_on_its_own_and_the_failed_ones_again() -> None:
+    harbour = Harbour({"bad": server("bad", "hostile.py", "--dies"), "good": server("good", "hostile.py")})
+    finder = Finder(table=harbour.table)
+    await finder.first()
+    assert (list(finder.found), list(finder.failures)) == (["good"], ["bad"])
+    assert "accounts.db" in finder.failures["bad"]
+    harbour.servers["bad"] = server("bad", "hostile.py")
+    await finder.keep_trying()
+    assert (set(finder.found), list(finder.failures)) == ({"good", "bad"}, [])
+    await harbour.table.close()

@@ -47,9 +47,7 @@ def frame_of(request: bytes) -> bytes | None:
     filled = CHECKER.fill(arguments)
     if not isinstance(filled, Filled):
         return None
-    action = Action(
-        id="act_1", kind=Kind.CALL_TOOL, subject=ANN, server="bank", name="pay", arguments=filled.arguments
-    )
+    action = Action(id="act_1", kind=Kind.CALL_TOOL, subject=ANN, server="bank", name="pay", arguments=filled.arguments)
     return upstream.call(Era.MODERN, action)
 
 
@@ -95,7 +93,7 @@ class Speller:
         return "".join(f"\\u{units[at]:02x}{units[at + 1]:02X}" for at in range(0, len(units), 2))
 
     def space(self) -> str:
-        return self.draw(st.sampled_from(["", " ", "\t", "\r "]))
+        return str(self.draw(st.sampled_from(["", " ", "\t", "\r "])))
 
 
 def request(arguments: JSON, **params: JSON) -> JSONObject:
@@ -136,7 +134,7 @@ def test_no_other_member_of_a_request_reaches_the_frame(arguments: JSONObject, m
 def test_what_the_frame_says_is_what_a_strict_reader_reads(
     arguments: JSONObject, key: str, value: JSON, is_first: bool
 ) -> None:
-    """A second spelling of a key, before or after the first: the last of equal ones wins everywhere, twins are refused."""
+    """A second spelling of a key, before or after the first: the last of equal ones wins, twins are refused."""
     members = [f"{json.dumps(k)}:{json.dumps(v)}" for k, v in arguments.items()]
     members.insert(0 if is_first else len(members), f"{json.dumps(key)}:{json.dumps(value)}")
     body = json.dumps(request({})).replace('"arguments": {}', '"arguments": {' + ",".join(members) + "}").encode()

@@ -43,7 +43,7 @@ def case_of(
     **seen: Any,
 ) -> Case:
     """A call whose grant has exactly these rules, all of them satisfied."""
-    grant = Grant(rules=tuple(Rule(server, tool, constraints) for constraints in rules))
+    grant = Grant(rules=tuple(Rule(server, tool, constraints) for constraints in rules), spend={"EUR": 100_000})
     body = {"name": tool, "inputSchema": {"type": "object", "properties": schema or {}}}
     definition = None if schema is None else Definition(server=server, name=tool, digest="d", body=body)
     snapshot = {"now": 0.0, "task": "task_1", "task_version": 1, "revoked": False, "mark": CLEAN, "key": b"k"}
@@ -481,3 +481,14 @@ async def test_the_stage_is_the_pure_function() -> None:
     stage, case = DataFlow(), case_of("bank", "pay", PAY, (EUR,), proofs=PAYEES)
     assert stage.name == "data flow"
     assert await stage.consider(case) == consider(case)
+
+
+@pytest.mark.promise("spend-needs-a-budget")
+def test_a_spend_past_what_is_left_of_the_grant_is_refused_before_anybody_is_asked() -> None:
+    case = consider(case_of("bank", "pay", {**PAY, "amount_cents": 100_001}, (EUR,), proofs=PAYEES))
+    assert case.verdict.code is Code.CAPABILITY_EXHAUSTED
+
+
+def test_a_spend_in_a_currency_without_a_budget_is_refused() -> None:
+    case = consider(case_of("bank", "pay", {**PAY, "currency": "USD"}, (), proofs=PAYEES))
+    assert case.verdict.code is Code.CAPABILITY_EXHAUSTED

@@ -50,7 +50,7 @@ class Day:
             now=0.0,
             task="task_1",
             task_version=1,
-            grant=Grant(rules=RULES),
+            grant=Grant(rules=RULES, spend={"EUR": 80_000}),
             revoked=False,
             mark=self.mark,
             proofs=self.proofs,

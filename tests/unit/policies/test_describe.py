@@ -44,9 +44,7 @@ def test_names_that_collide_are_refused_and_only_a_pinned_one_is_kept() -> None:
     assert kept.refused.keys() == {"Pay", "twice"}
 
 
-@pytest.mark.parametrize(
-    "name", ["", "a b", "a\u200b", "p\u0430y", "x" * 59, "a/b", "a\n", None, 7, "\u202egnp.exe"]
-)
+@pytest.mark.parametrize("name", ["", "a b", "a\u200b", "p\u0430y", "x" * 59, "a/b", "a\n", None, 7, "\u202egnp.exe"])
 def test_names_that_are_not_plain_or_too_long_are_refused(name: object) -> None:
     found = survey("bank", [{"name": name, "inputSchema": {"type": "object"}}])
     assert not found.offered

@@ -92,6 +92,14 @@ async def test_a_sandbox_writes_where_it_may_and_the_folders_owner_owns_it(run, 
     assert (made.st_uid, made.st_gid) == (folder_itself.st_uid, folder_itself.st_gid)
 
 
+async def test_a_private_folder_that_is_mounted_is_read(run, tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("mine")
+    (tmp_path / "note").chmod(0o600)
+    os.chmod(tmp_path, 0o700)
+    folder = Mount(source=str(tmp_path), target="/given")
+    assert await run(python("print(open('/given/note').read())", folder)) == (0, "mine\n", "")
+
+
 async def test_killing_one_ends_all_its_processes_and_no_others(driver: Bubblewrap) -> None:
     session, other = await asyncio.gather(
         driver.start(shell(f"setsid {WAIT} {MARK}-one & ({WAIT} {MARK}-one &) ; exec {WAIT} {MARK}-one")),

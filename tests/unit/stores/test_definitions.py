@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import create_engine
@@ -10,13 +10,14 @@ from sqlalchemy import create_engine
 from audit.event import Event
 from gateway import options
 from gateway.errors import OperatorError
-from gateway.ports import Done, Unit
+from gateway.ports import Submitted, Unit
 from gateway.stores.definitions import Definitions
 from gateway.stores.schema import metadata
 from policies.case import Pin
 from policies.describe import survey
 from policies.jsonvalue import JSONObject
 
+T = TypeVar("T")
 TOFU, ASK = options.Definitions.TRUST_ON_FIRST_USE, options.Definitions.REQUIRE_APPROVAL
 
 
@@ -31,14 +32,14 @@ class Books:
         self.db = db
         self.events: list[Event] = []
 
-    async def run(self, unit: Unit[Any]) -> Any:
-        done: Done[Any] = unit(self.db)
+    async def run(self, unit: Unit[T], *, reserved: bool = False) -> T:
+        done = unit(self.db)
         self.events += done.events
         if done.after:
             done.after()
         return done.value
 
-    def submit(self, unit: Unit[Any]) -> Any:
+    def submit(self, unit: Unit[T], *, early: bool = False) -> Submitted[T]:
         raise NotImplementedError
 
     def kinds(self) -> list[tuple[str, str]]:

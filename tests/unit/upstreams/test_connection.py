@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import UpstreamError
 from gateway.ports import Outcome, OutcomeKind
+from gateway.upstreams import noise as noise_bound
 from gateway.upstreams import stdio
 from gateway.upstreams.stdio import Connection
 from policies.verdict import Code
@@ -95,7 +96,7 @@ async def test_a_second_and_a_late_answer_are_dropped_and_counted(server: Played
     await asyncio.sleep(0)
     server.answers("act_2")
     assert (await again.outcome()).kind is OutcomeKind.OK
-    assert connection.counters.late == 3
+    assert connection.noise.late == 3
 
 
 @pytest.mark.promise("ids-with-type")
@@ -179,12 +180,12 @@ async def test_a_flood_between_answers_ends_the_connection(
 ) -> None:
     call = Call(connection)
     await asyncio.sleep(0)
-    server.says(*[noise] * stdio.MAX_NOISE)
+    server.says(*[noise] * noise_bound.MAX_MESSAGES)
     server.answers("act_1")
     assert (await call.outcome()).kind is OutcomeKind.OK, "as much as may be"
     call = Call(connection, "act_2")
     await asyncio.sleep(0)
-    server.says(*[noise] * (stdio.MAX_NOISE + 1))
+    server.says(*[noise] * (noise_bound.MAX_MESSAGES + 1))
     server.answers("act_2")
     assert (await call.outcome()).detail == "the server flooded its output"
 

@@ -1,6 +1,7 @@
 """Transcripts of the client's side: frames out, events in."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from mcp.shared.inbound import InboundModernRoute, classify_inbound_request
@@ -20,6 +21,7 @@ from gateway.wire.upstream import (
 from policies.action import Action, Kind, Subject
 
 ANN = Subject(principal="ann", agent="agt_1", task="task_1", holder="h", root="r", token="t", credential="s3cret")
+NO_MESSAGE = "Invalid Request: neither a request, a notification nor a response"
 PAY = Action(id="act_1", kind=Kind.CALL_TOOL, subject=ANN, server="bank", name="pay", arguments={"to": "DE89", "n": 1})
 
 
@@ -45,8 +47,14 @@ def test_a_modern_call_carries_our_envelope_and_no_capability() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [upstream.call(Era.MODERN, PAY), upstream.discover("d"), upstream.list_tools(Era.MODERN, "l", "x"), upstream.listen("s")]
-)  # fmt: skip
+    "frame",
+    [
+        upstream.call(Era.MODERN, PAY),
+        upstream.discover("d"),
+        upstream.list_tools(Era.MODERN, "l", "x"),
+        upstream.listen("s"),
+    ],
+)
 def test_the_sdk_takes_our_modern_frames_for_modern(frame: bytes) -> None:
     assert isinstance(classify_inbound_request(json.loads(frame)), InboundModernRoute)
 
@@ -60,7 +68,7 @@ def test_no_credential_or_subject_goes_upstream(era: Era) -> None:
 
 @pytest.mark.parametrize("era", list(Era))
 def test_the_order_of_arguments_does_not_show(era: Era) -> None:
-    other = Action(id="act_1", kind=Kind.CALL_TOOL, subject=ANN, server="bank", name="pay", arguments={"n": 1, "to": "DE89"})
+    other = replace(PAY, arguments={"n": 1, "to": "DE89"})
     assert upstream.call(era, PAY) == upstream.call(era, other)
 
 
@@ -81,7 +89,7 @@ def test_the_order_of_arguments_does_not_show(era: Era) -> None:
         ('{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}', ToolsChanged()),
         ('{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"x"}}', Ignored("notifications/message")),
         ("hello", Malformed("Parse error: not a JSON text in UTF-8", "", False)),
-        ('{"jsonrpc":"2.0","id":"a","result":7}', Malformed("Invalid Request: neither a request, a notification nor a response", "a")),
+        ('{"jsonrpc":"2.0","id":"a","result":7}', Malformed(NO_MESSAGE, "a")),
         ('{"jsonrpc":"2.0","id":1,"result":{}}', Malformed("an answer to an id that was never ours")),
     ],
 )  # fmt: skip
@@ -114,12 +122,16 @@ def test_a_server_cannot_speak_in_our_name() -> None:
     event = upstream.read(json.dumps({"jsonrpc": "2.0", "id": "a", "result": result}).encode())
     assert isinstance(event, Result)
     kept = {"vendor/y": 2}
-    assert event.result == {"_meta": kept, "content": [{"type": "resource", "_meta": kept, "resource": {"_meta": kept}}, 7]}
+    assert event.result == {
+        "_meta": kept,
+        "content": [{"type": "resource", "_meta": kept, "resource": {"_meta": kept}}, 7],
+    }
 
 
 @pytest.mark.parametrize("value", ["true", '"1"', "null", "1e999", str(2**60), "[1]"])
 def test_progress_that_is_no_number_is_no_progress(value: str) -> None:
-    line = '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"a","progress":%s}}' % value
+    params = '{"progressToken":"a","progress":' + value + "}"
+    line = '{"jsonrpc":"2.0","method":"notifications/progress","params":' + params + "}"
     assert isinstance(upstream.read(line.encode()), Malformed)
 
 
