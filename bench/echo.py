@@ -53,7 +53,9 @@ def main() -> None:
         modern = "io.modelcontextprotocol/protocolVersion" in params.get("_meta", {})
         result = answer(message["method"], params, {"resultType": "complete"} if modern else {})
         head = {"jsonrpc": "2.0", "id": message["id"]}
-        out.write(encode({**head, "result": result} if result else {**head, "error": {"code": -32601, "message": "no"}}))
+        out.write(
+            encode({**head, "result": result} if result else {**head, "error": {"code": -32601, "message": "no"}})
+        )
         out.write(b"\n")
         out.flush()
 

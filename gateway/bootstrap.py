@@ -134,7 +134,9 @@ async def _assembled(options: Options, database: Database) -> AsyncIterator[Runn
     ledger = Ledger(connect=database.writer, log=log, free_bytes=database.free_bytes)
     await _started(ledger)
     rules = InForce(_bundle(options))
-    await _activated(ledger, "policy.activated", {"revision": rules.bundle.revision, "without": sorted(options.unsafe_without)})
+    await _activated(
+        ledger, "policy.activated", {"revision": rules.bundle.revision, "without": sorted(options.unsafe_without)}
+    )
     definitions = Definitions(ledger, time.time, {name: server.definitions for name, server in options.servers.items()})
     definitions.read(database.reader())
     memory = Memory(

@@ -189,15 +189,13 @@ class Control:
     def tasks(self, *, after: str = "", limit: int = 100) -> list[dict[str, Any]]:
         return [task_document(row) for row in tasks.listed(self.memory.reader, after=after, limit=limit)]
 
-    def _grant(
-        self, allow: Sequence[str], calls: int | None, spend: Mapping[str, int], expires: float | None
-    ) -> Grant:
+    def _grant(self, allow: Sequence[str], calls: int | None, spend: Mapping[str, int], expires: float | None) -> Grant:
         try:
             rules = tuple(parse_rule(rule) for rule in allow)
         except RuleError as error:
             raise OperatorError(str(error), status=422) from error
         if not rules:
-            raise OperatorError("a grant needs at least one rule, such as mail.send(to = \"me@example.org\")", status=422)
+            raise OperatorError('a grant needs at least one rule, such as mail.send(to = "me@example.org")', status=422)
         if unknown := {rule.server for rule in rules} - self.servers:
             known = ", ".join(sorted(self.servers))
             raise OperatorError(f"no server named {', '.join(sorted(unknown))}; configured: {known}", status=422)
@@ -222,7 +220,9 @@ class Control:
             raise OperatorError(f"no token {what}", status=404)
         subject = self.authority.read(what, now=0.0)
         if isinstance(subject, Refused):
-            raise OperatorError(f"neither a task, a token's id nor a token of this gateway: {subject.reason}", status=404)
+            raise OperatorError(
+                f"neither a task, a token's id nor a token of this gateway: {subject.reason}", status=404
+            )
         return subject.task, subject.chain[-1]
 
     def _revoked(self, task: Task | None, block: str) -> None:
@@ -231,9 +231,7 @@ class Control:
         elif task:
             self.memory.added(task)
 
-    def _event(
-        self, kind: str, task: str, payload: dict[str, Any], *, agent: str = "", action: str = ""
-    ) -> Event:
+    def _event(self, kind: str, task: str, payload: dict[str, Any], *, agent: str = "", action: str = "") -> Event:
         return Event(
             id=new_id("evt"), kind=kind, time=self.clock(), payload=payload, task=task, agent=agent, action=action
         )

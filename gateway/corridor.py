@@ -143,4 +143,3 @@ class _Rising:
         """A sign of life of ours while a person is asked; says nothing of any tool."""
         self._last += TICK
         self._send(self._last, None)
-

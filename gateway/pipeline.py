@@ -1,7 +1,7 @@
 """The reference monitor: an action reaches a tool through `Pipeline.mediate`, and through nothing else.
 
-    decide   (1) definition (2) capability (3) data flow (4) policy (5) confinement      no effects; may run again
-    perform  (6) commit (7) execute (8, 9) label and outcome (10) answer                 the only road to a tool
+decide   (1) definition (2) capability (3) data flow (4) policy (5) confinement      no effects; may run again
+perform  (6) commit (7) execute (8, 9) label and outcome (10) answer                 the only road to a tool
 """
 
 import asyncio

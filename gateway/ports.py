@@ -222,4 +222,3 @@ class Corridor(Protocol):
     async def refuse_method(self, subject: Subject, method: str, params: JSONObject) -> None:
         """Record that a method which has no stages yet was asked for."""
         ...
-

@@ -37,10 +37,7 @@ class Servers:
             "mounts": [f"{mount.path}:{'rw' if mount.writable else 'ro'}" for mount in server.mounts],
             "env": sorted(server.env),
             "pack": server.pack,
-            "pins": {
-                row.name or "(instructions)": {"pin": row.pin, "digest": row.digest}
-                for row in self._rows(name)
-            },
+            "pins": {row.name or "(instructions)": {"pin": row.pin, "digest": row.digest} for row in self._rows(name)},
             "refused": {tool: why for (owner, tool), why in catalog.refused.items() if owner == name},
         }
 

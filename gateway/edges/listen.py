@@ -52,7 +52,9 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         ConfigError: the address is taken or cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio leaves Nagle on: 40 ms a call
+    bound = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # named, or asyncio leaves Nagle on: 40 ms a call
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
@@ -102,7 +104,10 @@ def as_operator(app: ASGIApp, by: str) -> ASGIApp:
 
 
 async def _listen(
-    app: ASGIApp, create: Callable[[Callable[[], asyncio.Protocol]], Awaitable[asyncio.Server]], *, peer_uid: int | None = None
+    app: ASGIApp,
+    create: Callable[[Callable[[], asyncio.Protocol]], Awaitable[asyncio.Server]],
+    *,
+    peer_uid: int | None = None,
 ) -> Listener:
     config = Config(
         app,
@@ -137,7 +142,8 @@ class _PeerChecked(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         _, uid, _ = struct.unpack(
-            "3i", transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            "3i",
+            transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")),
         )
         super().connection_made(transport)
         if uid != self._peer_uid:

@@ -126,7 +126,7 @@ def ticket_document(ticket: Ticket) -> dict[str, Any]:
     }
 
 
-def _routes(office: Office) -> APIRouter:  # noqa: PLR0915: one table of routes, read from top to bottom
+def _routes(office: Office) -> APIRouter:  # noqa: PLR0915 - one table of routes, read from top to bottom
     routes = APIRouter(prefix=API)
 
     def viewer(request: Request) -> Operator:
@@ -183,7 +183,10 @@ def _routes(office: Office) -> APIRouter:  # noqa: PLR0915: one table of routes,
 
     @routes.post("/servers/{server}/accept")
     async def accept(server: str, body: AcceptBody, operator: Decider) -> dict[str, Any]:
-        return {"server": server, "accepted": await office.servers.accept(server, body.tool, by=operator.by, seen=body.seen)}
+        return {
+            "server": server,
+            "accepted": await office.servers.accept(server, body.tool, by=operator.by, seen=body.seen),
+        }
 
     @routes.get("/approvals")
     async def approvals(

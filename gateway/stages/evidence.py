@@ -13,7 +13,9 @@ SHOWN_SOURCES = 8
 """How many sources of one argument stand in the log; the label itself keeps all."""
 
 
-def event_of(action: Action, kind: str, now: float, payload: dict[str, Any], *, verdict: str, ticket: str = "") -> Event:
+def event_of(
+    action: Action, kind: str, now: float, payload: dict[str, Any], *, verdict: str, ticket: str = ""
+) -> Event:
     """An event about one action, findable by everything that names it."""
     subject = action.subject
     return Event(
@@ -56,7 +58,9 @@ def argument_document(argument: Argument) -> dict[str, Any]:
         "role": argument.spec.role,
         "integrity": argument.label.integrity.name,
         "proof": argument.proof,
-        "from": [[s.action, s.server, s.tool, s.path] for s in sorted(argument.label.sources) if s.action][:SHOWN_SOURCES],
+        "from": [[s.action, s.server, s.tool, s.path] for s in sorted(argument.label.sources) if s.action][
+            :SHOWN_SOURCES
+        ],
     }
 
 

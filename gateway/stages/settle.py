@@ -71,4 +71,3 @@ class Settle:
         if self.outcome.kind is OutcomeKind.OK:
             return Answer(action=action, result=self.outcome.result)
         return Answer(action=action, code=self.outcome.code or Code.UPSTREAM_FAILED)
-

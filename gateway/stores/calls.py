@@ -45,7 +45,7 @@ _COLUMNS = "action, task, root, holder, agent, server, tool, authority, state, g
 
 def begin(db: sqlite3.Connection, call: Call) -> None:
     db.execute(
-        f"INSERT INTO calls ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608: constant names
+        f"INSERT INTO calls ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant names
         (
             call.action,
             call.task,
@@ -79,7 +79,7 @@ def equal_open(db: sqlite3.Connection, authority: str) -> str | None:
 
 
 def load(db: sqlite3.Connection, action: str) -> Call | None:
-    row = db.execute(f"SELECT {_COLUMNS} FROM calls WHERE action = ?", (action,)).fetchone()  # noqa: S608: constant names
+    row = db.execute(f"SELECT {_COLUMNS} FROM calls WHERE action = ?", (action,)).fetchone()  # noqa: S608 - constant names
     return None if row is None else _call(row)
 
 

@@ -40,7 +40,7 @@ _COLUMNS = 'id, principal, agent, text, "grant", created, version, revoked'
 
 def create(db: sqlite3.Connection, task: Task, token: TokenRow) -> None:
     db.execute(
-        f"INSERT INTO tasks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",  # noqa: S608: constant names
+        f"INSERT INTO tasks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",  # noqa: S608 - constant names
         (task.id, task.principal, task.agent, task.text, encode_grant(task.grant), task.created, task.version),
     )
     db.execute(
@@ -50,7 +50,7 @@ def create(db: sqlite3.Connection, task: Task, token: TokenRow) -> None:
 
 
 def load(db: sqlite3.Connection, task: str) -> Task | None:
-    row = db.execute(f"SELECT {_COLUMNS} FROM tasks WHERE id = ?", (task,)).fetchone()  # noqa: S608: constant names
+    row = db.execute(f"SELECT {_COLUMNS} FROM tasks WHERE id = ?", (task,)).fetchone()  # noqa: S608 - constant names
     return None if row is None else _task(row)
 
 

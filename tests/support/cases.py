@@ -11,7 +11,9 @@ from policies.label import CLEAN, Label
 from policies.pack import Form
 from policies.verdict import Code, Reason, Verdict
 
-ALICE = Subject(principal="user", agent="agt_a", task="task_a", holder="agt_a", root="tok_a", token="tok_a", chain=("00",))
+ALICE = Subject(
+    principal="user", agent="agt_a", task="task_a", holder="agt_a", root="tok_a", token="tok_a", chain=("00",)
+)
 
 
 def action(**changes: object) -> Action:
