@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from audit import leaf as leaves
 
+_PARTIAL = frozenset({"action", "ticket"})
+"""Names whose index leaves out the empty ones: a query has to say that it does, or the index is not used."""
+
 MOST = 1000
 """Records in one page."""
 
@@ -74,9 +77,15 @@ def why(connection: sqlite3.Connection, which: str) -> list[Record]:
     start = (event.action or event.ticket) if event else which
     if event is not None and not start:
         return [event]
-    actions = {start, *_distinct(connection, "SELECT DISTINCT action FROM leaves WHERE ticket = ?", start)} - {""}
-    tickets = {start, *_distinct(connection, "SELECT DISTINCT ticket FROM leaves WHERE action = ?", start)} - {""}
-    clause = f"(l.action IN ({_marks(actions)}) OR l.ticket IN ({_marks(tickets)}))"
+    actions = {
+        start,
+        *_distinct(connection, "SELECT DISTINCT action FROM leaves WHERE ticket = ? AND ticket <> ''", start),
+    } - {""}
+    tickets = {
+        start,
+        *_distinct(connection, "SELECT DISTINCT ticket FROM leaves WHERE action = ? AND action <> ''", start),
+    } - {""}
+    clause = f"((l.action IN ({_marks(actions)}) AND l.action <> '') OR (l.ticket IN ({_marks(tickets)}) AND l.ticket <> ''))"
     return _select(connection, [clause], [*actions, *tickets], MOST)
 
 
@@ -93,7 +102,7 @@ def _where(filter: Filter) -> tuple[list[str], list[object]]:
     values: list[object] = []
     for name in ("task", "agent", "kind", "verdict", "action", "ticket"):
         if (wanted := getattr(filter, name)) is not None:
-            clauses.append(f"l.{name} = ?")
+            clauses.append(f"l.{name} = ?" + (f" AND l.{name} <> ''" if name in _PARTIAL else ""))
             values.append(wanted)
     if filter.tool is not None:
         server, _, tool = filter.tool.partition(".")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.errors import Unrecordable
 from gateway.options import ServerOptions
-from gateway.ports import Answer, Intent, Ledger, Outcome, Road, Stale
+from gateway.ports import Answer, Intent, Ledger, Outcome, OutcomeKind, Road, Stale
 from gateway.stages.commit import Commit, intent_for
 from gateway.stages.refuse import RefusalMeter, Refuse, refusal
 from gateway.stages.settle import Settle
@@ -70,7 +70,15 @@ class GatewayBooks:
         if intent.early:
             await self._syncing.pop(intent.action.id)
         reading = self.memory.read(intent.action, outcome.result)
-        unit = Settle(intent=intent, outcome=outcome, reading=reading, memory=self.memory, clock=self.clock)
+        holder, was_sent = intent.action.subject.holder, outcome.kind is not OutcomeKind.NOT_SENT
+        unit = Settle(
+            intent=intent,
+            outcome=outcome,
+            reading=reading,
+            mark=self.memory.mark_to_write(holder, reading.label) if was_sent else None,
+            memory=self.memory,
+            clock=self.clock,
+        )
         try:
             return await self.ledger.run(unit, reserved=True)
         except Unrecordable:

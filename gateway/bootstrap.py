@@ -111,29 +111,32 @@ async def serve(options: Options, *, ready: Callable[[Running], None] | None = N
 
 
 @contextlib.asynccontextmanager
-async def running(options: Options) -> AsyncIterator[Running]:
-    """A gateway, up within the block and down after it: nothing is left that it started."""
+async def running(options: Options, walls: Walls | None = None) -> AsyncIterator[Running]:
+    """A gateway, up within the block and down after it: nothing is left that it started.
+
+    `walls`: where the caller has tried this machine already; otherwise that is done now.
+    """
     database = open_database(options.state)
     try:
-        async with _assembled(options, database) as gateway:
+        async with _assembled(options, database, walls) as gateway:
             yield gateway
     finally:
         database.close()
 
 
 @contextlib.asynccontextmanager
-async def _assembled(options: Options, database: Database) -> AsyncIterator[Running]:
+async def _assembled(options: Options, database: Database, walls: Walls | None) -> AsyncIterator[Running]:
     keys = options.state / "keys"
     keys.mkdir(mode=0o700, exist_ok=True)
     instance = _secret(keys / "instance", lambda: new_id("gw").encode()).decode()
     authority = Authority(_secret(keys / "tokens.key", new_private_key), instance)
     packs = {name: _pack(server) for name, server in options.servers.items()}
-    walls = await _walls(options)
+    rules = InForce(_bundle(options))
+    walls = walls or await _walls(options)
     origin = f"pratique.local/{instance}"
     log = AuditLog(origin, _audit_key(keys / "audit.key", origin))
     ledger = Ledger(connect=database.writer, log=log, free_bytes=database.free_bytes)
     await _started(ledger)
-    rules = InForce(_bundle(options))
     await _activated(
         ledger, "policy.activated", {"revision": rules.bundle.revision, "without": sorted(options.unsafe_without)}
     )

@@ -182,7 +182,7 @@ class Control:
             "budgets": {name: left for token in tokens for name, left in budgets.left(reader, token.id).items()},
             "unknown": [
                 {"action": call.action, "server": call.server, "tool": call.tool, "time": call.time}
-                for call in calls.in_state(reader, CallState.UNKNOWN, task)
+                for call in calls.still_open(reader, CallState.UNKNOWN, task)
             ],
         }
 

@@ -19,7 +19,7 @@ async def recover(ledger: Ledger, worst: Callable[[str, str], Label], clock: Cal
     now = clock()
 
     def recovered(db: sqlite3.Connection) -> Done[int]:
-        open_calls = calls.in_state(db, CallState.EXECUTING)
+        open_calls = calls.still_open(db, CallState.EXECUTING)
         for call in open_calls:
             calls.finish(db, call.action, CallState.UNKNOWN)
             values.raise_mark(db, call.holder, worst(call.server, call.tool))

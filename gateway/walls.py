@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from gateway.errors import UpstreamError
 from gateway.options import Network, SandboxOptions, ServerOptions
 from gateway.stores.memory import Confines
-from sandbox.bubblewrap import Bubblewrap
-from sandbox.driver import FILESYSTEM, NETWORK, Capabilities, Session
+from sandbox.driver import FILESYSTEM, NETWORK, Capabilities, Driver, Session
 from sandbox.errors import SandboxError
 from sandbox.runtime import runtime_mounts
 from sandbox.spec import MIB, Limits, Mount, Spec
@@ -17,7 +16,7 @@ from sandbox.spec import MIB, Limits, Mount, Spec
 class Walls:
     """Starts servers in the sandbox that their profile describes, with the driver that was tried on this machine."""
 
-    driver: Bubblewrap
+    driver: Driver
     capabilities: Capabilities
     profiles: Mapping[str, SandboxOptions]
 

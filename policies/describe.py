@@ -100,8 +100,16 @@ def _why_not(server: str, name: str, tool: JSON) -> str:
         return f"'{server}__{name}' is longer than {MAX_PUBLIC_NAME} characters"
     if len(canonical(tool)) > MAX_BODY_BYTES:
         return f"its definition is larger than {MAX_BODY_BYTES} bytes"
+    if _runs_as_task_only(tool):
+        return "it can only be run as a task, which is not yet mediated"
     checked = compile_schema(tool.get("inputSchema"))
     return f"its input schema is refused: {checked.reason}" if isinstance(checked, Refused) else ""
+
+
+def _runs_as_task_only(tool: JSONObject) -> bool:
+    """2025-11-25: a plain call of such a tool is an error, so whoever is shown it can only fail with it."""
+    execution = tool.get("execution")
+    return isinstance(execution, dict) and execution.get("taskSupport") == "required"
 
 
 def _name_of(tool: JSON) -> str:

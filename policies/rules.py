@@ -10,7 +10,7 @@ and each of its elements is. A prefix never admits a value that climbs out of it
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from policies.grant import Constraint, Op, Rule, Scalar
@@ -55,13 +55,14 @@ def argument_path(constraint: Constraint) -> str:
 
 def satisfies(rule: Rule, server: str, tool: str, arguments: JSONObject) -> bool:
     """Whether a call stays within the whole rule. Says in Python what `capability.py` says in Datalog."""
-    if rule.server != server or rule.tool not in ("*", tool):
-        return False
-    values = bounded_values(arguments)
-    return all(
-        (found := values.get(argument_path(c), ())) != () and all(_admits(c, value) for value in found)
-        for c in rule.constraints
-    )
+    return satisfied((rule,), server, tool, arguments) != ()
+
+
+def satisfied(rules: Sequence[Rule], server: str, tool: str, arguments: JSONObject) -> tuple[int, ...]:
+    """Which of the rules a call stays within, whole, by index."""
+    named = [place for place, rule in enumerate(rules) if rule.server == server and rule.tool in ("*", tool)]
+    values = bounded_values(arguments) if named else {}
+    return tuple(place for place in named if all(_holds(constraint, values) for constraint in rules[place].constraints))
 
 
 def bounded_values(arguments: JSONObject) -> dict[str, tuple[Scalar, ...]]:
@@ -113,6 +114,11 @@ def _admits(constraint: Constraint, value: Scalar) -> bool:
 
 def _climbs(text: str) -> bool:
     return any(way in text for way in CLIMBS)
+
+
+def _holds(constraint: Constraint, values: Mapping[str, tuple[Scalar, ...]]) -> bool:
+    found = values.get(argument_path(constraint), ())
+    return found != () and all(_admits(constraint, value) for value in found)
 
 
 def _bounded(steps: tuple[str | int, ...], value: JSON) -> Iterator[tuple[str, tuple[Scalar, ...]]]:

@@ -1,4 +1,1 @@
-"""Where people are asked: the card that they are shown, their tickets, and their answers.
-
-Not where they come in: the edges say who is an operator. Not where a yes counts: the commit of the exact call uses it up.
-"""
+"""The approval desk: the card a person is shown, the words it is read in, the ticket, and what a yes is good for."""

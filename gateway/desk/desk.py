@@ -1,29 +1,29 @@
 """The desk: where a call waits for a person, and where a person's yes or no is written.
 
 Only an operator's credential reaches `decide` (the edges see to it); an agent's connection never does. A yes is a
-receipt for one exact call: the commit of that call uses it up. A no stays for every call with the same authority.
+receipt for one exact call under labels no worse than those shown: the commit of that call uses it up. A no stays for
+every call with the same effect, and closes what else was asked or approved with that effect. Silence is a no.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from audit.event import Event
 from gateway.desk.card import card_of
+from gateway.desk.endorse import Row, endorsed_by
 from gateway.errors import OperatorError
 from gateway.ids import new_id
 from gateway.ports import Answer, Done, Ledger
-from gateway.stages.evidence import event_of
-from gateway.stores import budgets, tickets
+from gateway.stages.evidence import case_document, event_of
+from gateway.stores import budgets, tasks, tickets
 from gateway.stores.memory import Memory
 from gateway.stores.origins import origins
 from gateway.stores.tickets import Scope, Ticket, TicketState
 from policies.case import Case
-from policies.forms import canonical_form
 from policies.jsonvalue import digest
-from policies.pack import Form, Role
 from policies.verdict import Code
 
 MAX_PENDING = 32
@@ -41,9 +41,14 @@ class ApprovalDesk:
     listeners: set[Callable[[Ticket], None]] = field(default_factory=set)
     """Told of every ticket that was opened or moved: the console's live view, the terminal's bell."""
     _waiting: dict[str, set[asyncio.Event]] = field(default_factory=dict)
+    _pending: dict[str, Ticket] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        waiting = tickets.listed(self.memory.reader, state=TicketState.PENDING, limit=10_000)
+        self._pending.update((ticket.id, ticket) for ticket in waiting)
 
     async def open(self, case: Case) -> Answer:
-        """Write the question, or find the equal one that already waits."""
+        """Write the question, or find the equal one that already waits or was just answered."""
         now = self.clock()
         memory = self.memory.task(case.action.subject.task)
         reader = self.memory.reader
@@ -65,21 +70,23 @@ class ApprovalDesk:
         )
 
         def ask(db: sqlite3.Connection) -> Done[Answer]:
-            pending = tickets.pending_for(db, ticket.call_digest)
-            if pending and pending.expires > now and ticket.label.flows_to(pending.label):
-                return Done(value=Answer(action=case.action.id, code=Code.PENDING, ticket=pending.id))
-            events: list[Event] = []
-            if pending and (closed := tickets.move(db, pending, TicketState.EXPIRED, now=now)):
-                events.append(_decided(closed, now))
+            if tickets.is_refused(db, ticket.authority):  # a person was faster than this question
+                return self._refused(case, Code.DENIED_BY_PERSON, "a person refused a call with the same effect", now)
+            equal = [one for one in tickets.open_with(db, ticket.authority) if one.call_digest == ticket.call_digest]
+            for one in equal:
+                if one.expires > now and ticket.label.flows_to(one.label):
+                    return Done(value=Answer(action=case.action.id, code=Code.PENDING, ticket=one.id))
             if tickets.count_pending(db, ticket.task) >= MAX_PENDING:
                 return Done(value=Answer(action=case.action.id, code=Code.OVERLOADED), keep=False)
+            closed = [tickets.move(db, one, TicketState.EXPIRED, now=now, comment=_ASKED_ANEW) for one in equal]
+            moved = [one for one in closed if one]
             tickets.open_ticket(db, ticket)
             payload = {"card": card, "card_sha256": digest(card), "expires": ticket.expires}
-            events.append(event_of(case.action, "approval.requested", now, payload, verdict="ask", ticket=ticket.id))
+            asked = event_of(case.action, "approval.requested", now, payload, verdict="ask", ticket=ticket.id)
             return Done(
                 value=Answer(action=case.action.id, code=Code.PENDING, ticket=ticket.id),
-                events=events,
-                after=lambda: self._moved(ticket),
+                events=[*(_decided(one, now) for one in moved), asked],
+                after=lambda: self._moved(*moved, ticket),
             )
 
         return await self.ledger.run(ask)
@@ -126,19 +133,23 @@ class ApprovalDesk:
             asked = tickets.load(db, ticket)
             if asked is None:
                 return Done(value=OperatorError(f"no approval {ticket}", status=404))
-            if asked.state is not TicketState.PENDING or (version is not None and asked.version != version):
-                return Done(value=OperatorError(f"approval {ticket} is {asked.state} by now; look at it again"))
-            if asked.call_digest != call_digest:
-                return Done(value=OperatorError(f"approval {ticket} is for another call; look at it again"))
-            if asked.expires <= now:
-                return Done(value=OperatorError(f"approval {ticket} has expired"))
+            if wrong := _why_not(db, asked, call_digest, version, now):
+                return Done(value=OperatorError(f"approval {ticket} {wrong}"))
             state = TicketState.APPROVED if approve else TicketState.DENIED
-            moved = tickets.move(db, asked, state, now=now, scope=scope, by=by, comment=comment)
-            if moved is None:
+            given = scope if approve else Scope.ONCE
+            answered = tickets.move(db, asked, state, now=now, scope=given, by=by, comment=comment)
+            if answered is None:
                 return Done(value=OperatorError(f"approval {ticket} was decided by somebody else"))
-            if approve and scope is Scope.TASK:
-                tickets.endorse(db, moved, _endorsed(moved))
-            return Done(value=moved, events=(_decided(moved, now),), after=lambda: self._moved(moved))
+            endorsed: list[Row] = []
+            if given is Scope.TASK:
+                endorsed = endorsed_by(answered, tickets.endorsements(db, answered.task))
+                tickets.endorse(db, answered, endorsed)
+            others = [] if approve else _also_denied(db, answered, now)
+            return Done(
+                value=answered,
+                events=[_decided(answered, now, endorsed), *(_decided(one, now) for one in others)],
+                after=lambda: self._moved(answered, *others, endorsed=endorsed),
+            )
 
         result = await self.ledger.run(answer)
         if isinstance(result, OperatorError):
@@ -146,51 +157,77 @@ class ApprovalDesk:
         return result
 
     async def expire(self) -> None:
-        """Close what nobody answered, or nobody used, in time: the default is no."""
+        """Close what nobody answered or used in time, and what a revoked token asked: the default is no."""
         now = self.clock()
-        if not tickets.overdue(self.memory.reader, now):
+        ended = [ticket.id for ticket in self._pending.values() if self._is_over(ticket)]
+        if not ended and not tickets.overdue(self.memory.reader, now):
             return
 
         def close(db: sqlite3.Connection) -> Done[None]:
-            closed = [tickets.move(db, ticket, TicketState.EXPIRED, now=now) for ticket in tickets.overdue(db, now)]
-            moved = [ticket for ticket in closed if ticket]
-            return Done(
-                value=None,
-                events=[_decided(ticket, now) for ticket in moved],
-                after=lambda: self._all_moved(moved),
-            )
+            revoked = [one for one in (tickets.load(db, name) for name in ended) if one and one.expires > now]
+            open_ = [one for one in revoked if one.state is TicketState.PENDING]
+            closed = [tickets.move(db, one, TicketState.EXPIRED, now=now, comment=_REVOKED) for one in open_]
+            closed += [tickets.move(db, one, TicketState.EXPIRED, now=now) for one in tickets.overdue(db, now)]
+            moved = [one for one in closed if one]
+            return Done(value=None, events=[_decided(one, now) for one in moved], after=lambda: self._moved(*moved))
 
         await self.ledger.run(close)
 
-    def _all_moved(self, moved: Iterable[Ticket]) -> None:
+    def _is_over(self, ticket: Ticket) -> bool:
+        """Whether whoever asked may no longer act at all."""
+        memory = self.memory.task(ticket.task)
+        return memory is None or memory.task.revoked or not self.memory.revoked.isdisjoint(ticket.card["chain"])
+
+    def _moved(self, *moved: Ticket, endorsed: Sequence[Row] = ()) -> None:
+        """Tell memory, whoever waits, and whoever looks, once it is durable."""
         for ticket in moved:
-            self._moved(ticket)
+            if memory := self.memory.task(ticket.task):
+                memory.decided(ticket)
+                memory.endorse([(ticket.tool, *row) for row in endorsed])
+            if ticket.state is TicketState.PENDING:
+                self._pending[ticket.id] = ticket
+            else:
+                self._pending.pop(ticket.id, None)
+                for woken in self._waiting.get(ticket.id, ()):
+                    woken.set()
+            for listener in tuple(self.listeners):
+                listener(ticket)
 
-    def _moved(self, ticket: Ticket) -> None:
-        if memory := self.memory.task(ticket.task):
-            memory.decided(ticket)
-            if ticket.state is TicketState.APPROVED and ticket.scope is Scope.TASK:
-                memory.endorse([(ticket.tool, *row) for row in _endorsed(ticket)])
-        for woken in self._waiting.get(ticket.id, ()) if ticket.state is not TicketState.PENDING else ():
-            woken.set()
-        for listener in tuple(self.listeners):
-            listener(ticket)
-
-
-def _endorsed(ticket: Ticket) -> list[tuple[str, str, str]]:
-    """(path, form, canonical value) of each unproven authority argument, and each class of data that was asked about."""
-    values: list[tuple[str, str, str]] = []
-    for argument in ticket.card["arguments"]:
-        if argument["proof"] or not Role(argument["role"]).is_authority:
-            continue
-        canonical = canonical_form(Form(argument["form"]), argument["value"])
-        if canonical is not None:
-            values.append((argument["path"], argument["form"], canonical))
-    values.extend(("flow", "", ask["detail"]) for ask in ticket.card["asks"] if ask["code"] == Code.FLOW_REFUSED)
-    return values
+    def _refused(self, case: Case, code: Code, detail: str, now: float) -> Done[Answer]:
+        document = case_document(case.denied(code, detail))
+        event = event_of(case.action, "decision", now, document, verdict="deny")
+        return Done(value=Answer(action=case.action.id, code=code), events=(event,))
 
 
-def _decided(ticket: Ticket, now: float) -> Event:
+_ASKED_ANEW = "asked anew: by now the call carries more than was shown"
+_REVOKED = "whoever asked was revoked"
+
+
+def _why_not(db: sqlite3.Connection, asked: Ticket, call_digest: str, version: int | None, now: float) -> str:
+    """Why this answer does not fit this question; empty where it does."""
+    if asked.state is not TicketState.PENDING or (version is not None and asked.version != version):
+        return f"is {asked.state} by now; look at it again"
+    if asked.call_digest != call_digest:
+        return "is for another call; look at it again"
+    if asked.expires <= now:
+        return "has expired"
+    task = tasks.load(db, asked.task)
+    if task is None or task.revoked or not tasks.revocations(db).isdisjoint(asked.card["chain"]):
+        return "cannot be decided: its task or token was revoked"
+    return ""
+
+
+def _also_denied(db: sqlite3.Connection, denied: Ticket, now: float) -> list[Ticket]:
+    """The other open questions and unused yeses with the effect of one that was denied, now denied with it."""
+    comment = f"denied with {denied.id}, which has the same effect"
+    moved = [
+        tickets.move(db, other, TicketState.DENIED, now=now, by=denied.by, comment=comment)
+        for other in tickets.open_with(db, denied.authority)
+    ]
+    return [one for one in moved if one]
+
+
+def _decided(ticket: Ticket, now: float, endorsed: Sequence[Row] = ()) -> Event:
     card: dict[str, Any] = ticket.card
     return Event(
         id=new_id("evt"),
@@ -202,6 +239,7 @@ def _decided(ticket: Ticket, now: float) -> Event:
             "scope": ticket.scope,
             "comment": ticket.comment,
             "card_sha256": digest(card),
+            "endorsed": [list(row) for row in endorsed],
         },
         task=ticket.task,
         agent=card["agent"],

@@ -6,8 +6,9 @@ from typing import Protocol, assert_never
 from policies.action import Subject
 from policies.capability import Refused, Undecided
 from policies.case import Case
+from policies.grant import Grant
 from policies.jsonvalue import JSONObject
-from policies.rules import satisfies
+from policies.rules import satisfied
 from policies.verdict import Code
 
 
@@ -17,6 +18,8 @@ class Authority(Protocol):
     def authorise(
         self, subject: Subject, server: str, tool: str, arguments: JSONObject, now: float
     ) -> tuple[int, ...] | Refused | Undecided: ...
+
+    def is_exactly(self, subject: Subject, grant: Grant) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Capability:
             return case.denied(Code.EXPIRED, "the token has expired")
         if seen.budgets.get("calls", 1) <= 0:
             return case.denied(Code.CAPABILITY_EXHAUSTED, "no calls are left")
+        if self.authority.is_exactly(action.subject, seen.grant):
+            return _with_rules(case, None)
         match self.authority.authorise(action.subject, action.server, action.name, action.arguments, seen.now):
             case Refused(reason):
                 return case.denied(Code.NO_CAPABILITY, reason)
@@ -47,14 +52,14 @@ class Capability:
                 assert_never(never)
 
 
-def _with_rules(case: Case, covering: tuple[int, ...]) -> Case:
-    """The case with its rules: proven by the token and still in the task's grant. Either can only narrow."""
+def _with_rules(case: Case, covering: tuple[int, ...] | None) -> Case:
+    """The case with its rules: covered by the token (None: it says just the grant) and still in the task's grant."""
     action, rules = case.action, case.seen.grant.rules
-    standing = tuple(
-        index
-        for index in covering
-        if index < len(rules) and satisfies(rules[index], action.server, action.name, action.arguments)
-    )
+    standing = satisfied(rules, action.server, action.name, action.arguments)
+    if covering is not None:
+        standing = tuple(index for index in standing if index in covering)
     if not standing:
-        return case.denied(Code.NO_CAPABILITY, "the task's grant no longer has the rule that the token was minted for")
+        return case.denied(
+            Code.NO_CAPABILITY, f"no rule of the grant covers {action.server}.{action.name} with these arguments"
+        )
     return replace(case, rules=standing)

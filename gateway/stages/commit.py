@@ -7,10 +7,11 @@ decision stale; anything that is gone refuses it. Either way nothing was sent an
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.ports import Answer, Done, Intent, Stale
 from gateway.stages.evidence import case_document, event_of
-from gateway.stores import budgets, calls, tasks, tickets
+from gateway.stores import budgets, calls, tickets
 from gateway.stores.budgets import Reservation
 from gateway.stores.calls import Call, CallState
 from policies.case import Case, Pin
@@ -40,12 +41,12 @@ class Commit:
     def __call__(self, db: sqlite3.Connection) -> Done[Intent | Stale | Answer]:
         case, now = self.intent.case, self.clock()
         action, subject = case.action, case.action.subject
-        rights = tasks.rights(db, subject.task)
-        if rights is None or rights[1] or tasks.any_revoked(db, subject.chain):
+        standing = _standing(db, case)
+        if standing is None or standing.revoked:
             return self._refused(Code.REVOKED, "revoked between decision and commit", now)
         if subject.expires is not None and now >= subject.expires:
             return self._refused(Code.EXPIRED, "expired between decision and commit", now)
-        if rights[0] != case.seen.task_version or not _rules_stand(db, case):
+        if standing != _expected(case):
             return Done(value=Stale(), keep=False)
         authority, guarded = case.authority, is_guarded(case)
         if guarded and (other := calls.equal_open(db, authority)):
@@ -68,7 +69,6 @@ class Commit:
                 state=CallState.EXECUTING,
                 guarded=guarded,
                 reserved=self.intent.reserved,
-                frame=self.intent.frame,
                 time=now,
             ),
         )
@@ -116,11 +116,30 @@ def is_pure_read(case: Case) -> bool:
     return not reaches_out and not reservations(case) and case.approval is None
 
 
-def _rules_stand(db: sqlite3.Connection, case: Case) -> bool:
-    """Whether the definition and the policy are still the ones that were judged."""
-    definition = case.seen.definition
+class _Standing(NamedTuple):
+    """What a decision stands on, as the store has it."""
+
+    version: int
+    revoked: bool
+    definition: str | None
+    pin: str | None
+    policy: str | None
+
+
+def _standing(db: sqlite3.Connection, case: Case) -> _Standing | None:
+    """Rights, definition and policy in one read; None where the task is not known."""
+    action, chain = case.action, case.action.subject.chain
     row = db.execute(
-        "SELECT digest, pin, (SELECT value FROM meta WHERE key = 'policy') FROM definitions WHERE server = ? AND name = ?",
-        (case.action.server, case.action.name),
+        "SELECT t.version, t.revoked"  # noqa: S608 - question marks
+        f" OR EXISTS (SELECT 1 FROM revocations WHERE id IN ({', '.join('?' * len(chain))})), d.digest, d.pin,"
+        " (SELECT value FROM meta WHERE key = 'policy')"
+        " FROM tasks t LEFT JOIN definitions d ON d.server = ? AND d.name = ? WHERE t.id = ?",
+        (*chain, action.server, action.name, action.subject.task),
     ).fetchone()
-    return definition is not None and row == (definition.digest, Pin.PINNED, case.policy)
+    return None if row is None else _Standing(row[0], bool(row[1]), row[2], row[3], row[4])
+
+
+def _expected(case: Case) -> _Standing:
+    """What `decide` read."""
+    digest = case.seen.definition.digest if case.seen.definition else None
+    return _Standing(case.seen.task_version, False, digest, Pin.PINNED, case.policy)

@@ -15,6 +15,7 @@ from gateway.stores.calls import CallState
 from gateway.stores.codec import label_document
 from gateway.stores.memory import Memory
 from policies.jsonvalue import canonical
+from policies.label import Label
 from policies.reading import Reading
 from policies.verdict import Code
 
@@ -34,6 +35,8 @@ class Settle:
     outcome: Outcome
     reading: Reading
     """What the result is worth: its label, and the values in it that may prove an argument."""
+    mark: Label | None
+    """The holder's mark as it has to stand on disk; None where it does already."""
     memory: Memory
     clock: Callable[[], float]
 
@@ -49,8 +52,8 @@ class Settle:
             values.remember(
                 db, action=action.id, task=subject.task, server=action.server, tool=action.name, time=now, body=body
             )
-        if outcome.kind is not OutcomeKind.NOT_SENT:
-            values.raise_mark(db, subject.holder, self.memory.mark(subject.holder).join(self.reading.label))
+        if self.mark is not None:
+            values.raise_mark(db, subject.holder, self.mark)
         payload = {
             "outcome": outcome.kind,
             "detail": outcome.detail,
@@ -62,8 +65,8 @@ class Settle:
         return Done(value=self._answer(), events=(event,), after=self._after)
 
     def _after(self) -> None:
-        if self.outcome.kind is not OutcomeKind.NOT_SENT:
-            self.memory.raise_mark(self.intent.action.subject.holder, self.reading.label)
+        if self.mark is not None:
+            self.memory.raise_mark(self.intent.action.subject.holder, self.mark, durable=True)
             self.memory.learn(self.intent.action.subject.task, self.reading)
 
     def _answer(self) -> Answer:

@@ -36,16 +36,15 @@ class Call:
     guarded: bool
     """Not a declared read nor idempotent: an equal call may not run beside it."""
     reserved: Sequence[Reservation]
-    frame: bytes
     time: float
 
 
-_COLUMNS = "action, task, root, holder, agent, server, tool, authority, state, guarded, reserved, frame, time"
+_COLUMNS = "action, task, root, holder, agent, server, tool, authority, state, guarded, reserved, time"
 
 
 def begin(db: sqlite3.Connection, call: Call) -> None:
     db.execute(
-        f"INSERT INTO calls ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant names
+        f"INSERT INTO calls ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant names
         (
             call.action,
             call.task,
@@ -58,7 +57,6 @@ def begin(db: sqlite3.Connection, call: Call) -> None:
             call.state,
             call.guarded,
             json.dumps(call.reserved),
-            call.frame,
             call.time,
         ),
     )
@@ -83,16 +81,18 @@ def load(db: sqlite3.Connection, action: str) -> Call | None:
     return None if row is None else _call(row)
 
 
-def in_state(db: sqlite3.Connection, state: CallState, task: str | None = None) -> list[Call]:
+def still_open(db: sqlite3.Connection, state: CallState, task: str | None = None) -> list[Call]:
+    """Calls that are executing, or whose outcome is unknown; oldest first."""
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM calls WHERE state = ? AND (? IS NULL OR task = ?) ORDER BY time",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM calls WHERE state IN ('executing', 'unknown') AND state = ?"  # noqa: S608 - constant names
+        " AND (? IS NULL OR task = ?) ORDER BY time",
         (state, task, task),
     )
     return [_call(row) for row in rows]
 
 
-def _call(row: tuple[str, str, str, str, str, str, str, str, str, int, str, bytes, float]) -> Call:
-    action, task, root, holder, agent, server, tool, authority, state, guarded, reserved, frame, time = row
+def _call(row: tuple[str, str, str, str, str, str, str, str, str, int, str, float]) -> Call:
+    action, task, root, holder, agent, server, tool, authority, state, guarded, reserved, time = row
     return Call(
         action=action,
         task=task,
@@ -105,6 +105,5 @@ def _call(row: tuple[str, str, str, str, str, str, str, str, str, int, str, byte
         state=CallState(state),
         guarded=bool(guarded),
         reserved=tuple((name, amount) for name, amount in json.loads(reserved)),
-        frame=frame,
         time=time,
     )

@@ -83,6 +83,7 @@ class Memory:
     revoked: set[str] = field(default_factory=set)
     _tasks: dict[str, TaskMemory] = field(default_factory=dict)
     _marks: dict[str, Label] = field(default_factory=dict)
+    _durable: dict[str, Label] = field(default_factory=dict)
     _flow: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -149,12 +150,19 @@ class Memory:
 
     def mark(self, holder: str) -> Label:
         if holder not in self._marks:
-            self._marks[holder] = values.mark_of(self.reader, holder)
+            self._marks[holder] = self._durable[holder] = values.mark_of(self.reader, holder)
         return self._marks[holder]
 
-    def raise_mark(self, holder: str, label: Label) -> None:
-        """Join `label` into the holder's mark here; the ledger's unit does the same on disk."""
+    def raise_mark(self, holder: str, label: Label, *, durable: bool = False) -> None:
+        """Join `label` into the holder's mark; `durable` where a unit has just written it."""
         self._marks[holder] = self.mark(holder).join(label.coarse())
+        if durable:
+            self._durable[holder] = self._durable[holder].join(label.coarse())
+
+    def mark_to_write(self, holder: str, label: Label) -> Label | None:
+        """The mark once `label` is joined to it; None where that is on disk already, as for most results."""
+        raised = self.mark(holder).join(label.coarse())
+        return None if raised == self._durable[holder] else raised
 
     def worst_label(self, server: str, tool: str) -> Label:
         """The label that a result of this tool may have, whatever it says."""

@@ -3,7 +3,7 @@
 Times are Unix seconds, JSON is canonical text, ids are prefixed UUIDv7.
 """
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
 metadata = MetaData()
 
@@ -69,7 +69,8 @@ marks = Table(
 results = Table(
     "results",
     metadata,
-    Column("action", String, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("action", String, nullable=False),
     Column("task", String, nullable=False, index=True),
     Column("server", String, nullable=False),
     Column("tool", String, nullable=False),
@@ -83,7 +84,7 @@ calls = Table(
     "calls",
     metadata,
     Column("action", String, primary_key=True),
-    Column("task", String, nullable=False, index=True),
+    Column("task", String, nullable=False),
     Column("root", String, nullable=False),
     Column("holder", String, nullable=False),
     Column("agent", String, nullable=False),
@@ -93,10 +94,9 @@ calls = Table(
     Column("state", String, nullable=False),
     Column("guarded", Integer, nullable=False),
     Column("reserved", Text, nullable=False),
-    Column("frame", LargeBinary, nullable=False),
     Column("time", Float, nullable=False),
-    Index("calls_by_authority", "authority", "state"),
-    Index("calls_by_state", "state"),
+    Index("calls_open", "authority", sqlite_where=text("state IN ('executing', 'unknown')")),
+    sqlite_with_rowid=False,
 )
 """One row per intent. `state`: executing, ok, error, not_sent, unknown, settled_ok, settled_failed.
 `authority` is an HMAC over (root, server, tool, authority arguments): equal calls find each other by it."""

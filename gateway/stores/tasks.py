@@ -1,7 +1,6 @@
 """Tasks and the root tokens minted for them; a revoked block id ends every token that has it in its chain."""
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policies.grant import Grant
@@ -74,12 +73,6 @@ def task_of_token(db: sqlite3.Connection, token: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def rights(db: sqlite3.Connection, task: str) -> tuple[int, bool] | None:
-    """(version, revoked) as they stand now; None where the task is not known."""
-    row = db.execute("SELECT version, revoked FROM tasks WHERE id = ?", (task,)).fetchone()
-    return None if row is None else (int(row[0]), bool(row[1]))
-
-
 def revoke_task(db: sqlite3.Connection, task: str) -> bool:
     done = db.execute("UPDATE tasks SET revoked = 1, version = version + 1 WHERE id = ?", (task,))
     return done.rowcount == 1
@@ -87,12 +80,6 @@ def revoke_task(db: sqlite3.Connection, task: str) -> bool:
 
 def revoke_block(db: sqlite3.Connection, revocation: str, time: float) -> None:
     db.execute("INSERT OR IGNORE INTO revocations (id, time) VALUES (?, ?)", (revocation, time))
-
-
-def any_revoked(db: sqlite3.Connection, chain: Sequence[str]) -> bool:
-    marks = ", ".join("?" * len(chain))
-    row = db.execute(f"SELECT 1 FROM revocations WHERE id IN ({marks}) LIMIT 1", tuple(chain)).fetchone()  # noqa: S608
-    return row is not None
 
 
 def revocations(db: sqlite3.Connection) -> frozenset[str]:

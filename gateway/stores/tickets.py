@@ -97,6 +97,21 @@ def pending_for(db: sqlite3.Connection, call_digest: str) -> Ticket | None:
     return None if row is None else _ticket(row)
 
 
+def open_with(db: sqlite3.Connection, authority: str) -> list[Ticket]:
+    """Every question that waits and every yes that is unused, of calls with this effect; oldest first."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM tickets WHERE authority = ? AND state IN ('pending', 'approved') ORDER BY id",  # noqa: S608
+        (authority,),
+    )
+    return [_ticket(row) for row in rows]
+
+
+def is_refused(db: sqlite3.Connection, authority: str) -> bool:
+    """Whether a person refused a call with this effect."""
+    row = db.execute("SELECT 1 FROM tickets WHERE authority = ? AND state = 'denied' LIMIT 1", (authority,)).fetchone()
+    return row is not None
+
+
 def count_pending(db: sqlite3.Connection, task: str) -> int:
     row = db.execute("SELECT count(*) FROM tickets WHERE task = ? AND state = 'pending'", (task,)).fetchone()
     return int(row[0])

@@ -5,6 +5,7 @@ vendor would put them when the line is written.
 """
 
 import base64
+import io
 import json
 import os
 import sys
@@ -16,16 +17,20 @@ import mcp_types as types
 from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_loop
 from mcp.server.stdio import stdio_server
+from typing_extensions import override
 
 LIFT = "test/lift"
 OPEN = {"type": "object", "additionalProperties": True}
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 LOG = os.environ.get("RICH_LOG", "")
-"""A file that gets a line for each call that was cancelled, and each that ran to its end after waiting."""
+"""A file that says "cancelled" once a call was."""
 
 SCHEMAS: dict[str, dict[str, Any]] = {
     "same": {"type": "object", "properties": {"value": {}}, "required": ["value"]},
-    "defaults": {"type": "object", "properties": {"text": {"type": "string"}, "times": {"type": "integer", "default": 1}}},
+    "defaults": {
+        "type": "object",
+        "properties": {"text": {"type": "string"}, "times": {"type": "integer", "default": 1}},
+    },
     "meta": {"type": "object"},
     "media": {"type": "object"},
     "unknown": {"type": "object"},
@@ -120,25 +125,30 @@ async def wait(ctx: Any) -> types.CallToolResult:
     try:
         await anyio.sleep_forever()
     except anyio.get_cancelled_exc_class():
-        with Path(LOG).open("a") as log:
-            log.write("cancelled\n")
+        remember()
         raise
     raise AssertionError("unreachable")
 
 
-class Lifting:
+def remember() -> None:
+    Path(LOG).write_text("cancelled")
+
+
+class Lifting(io.StringIO):
     """Stdout, with the fields that a vendor would add."""
 
-    async def write(self, line: str) -> None:
+    @override
+    def write(self, line: str) -> int:
         message = json.loads(line)
         result = message.get("result", {})
         extra = result.get("_meta", {}).pop(LIFT, None)
         if extra:
             result.update(extra)
-            result["content"][0].update({"vendorBlock": extra})
-        sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
+            result["content"][0]["vendorBlock"] = extra
+        return sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
 
-    async def flush(self) -> None:
+    @override
+    def flush(self) -> None:
         sys.stdout.buffer.flush()
 
 
@@ -146,7 +156,7 @@ async def main() -> None:
     server: Server[Any] = Server(
         "rich", version="1", instructions="Be kind.", on_list_tools=list_tools, on_call_tool=call_tool
     )
-    async with stdio_server(stdout=Lifting()) as (read, write):
+    async with stdio_server(stdout=anyio.wrap_file(Lifting())) as (read, write):
         options = server.create_initialization_options()
         if sys.argv[1] == "legacy":
             await serve_loop(server, read, write, lifespan_state={}, init_options=options)

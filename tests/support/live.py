@@ -87,4 +87,6 @@ async def approving(gateway: Running) -> AsyncIterator[list[Ticket]]:
         yield seen
     finally:
         gateway.desk.listeners.discard(listen)
+        if person.done():
+            person.result()  # a yes that could not be said is this test's failure
         person.cancel()

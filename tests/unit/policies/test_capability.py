@@ -63,6 +63,20 @@ def test_a_token_says_who_acts_for_which_task() -> None:
     assert subject.credential not in repr(subject)
 
 
+@pytest.mark.promise("stored-grant-cannot-widen")
+@pytest.mark.parametrize("stored", [(PAY, parse_rule("bank.*")), (parse_rule("bank.pay"),), ()])
+def test_a_token_is_not_taken_for_a_grant_that_somebody_edited_in_the_store(stored: tuple[Rule, ...]) -> None:
+    subject = subject_of(mint(PAY))
+    assert not AUTHORITY.is_exactly(subject, Grant(rules=stored))
+    assert AUTHORITY.is_exactly(subject, Grant(rules=(PAY,)))
+    assert not AUTHORITY.is_exactly(subject, Grant(rules=stored)), "the comparison is remembered for one grant alone"
+
+
+def test_a_narrowed_token_is_never_taken_for_its_grant() -> None:
+    child = subject_of(attenuate(mint(PAY), 'check if ints("/amount_cents", $a), $a.all($x -> $x <= 5)'))
+    assert not AUTHORITY.is_exactly(child, Grant(rules=(PAY,)))
+
+
 def test_a_call_is_covered_by_the_rules_it_satisfies_whole() -> None:
     token = mint(PAY, parse_rule("bank.*"), parse_rule("mail.send"))
     assert covers(token, CALL) == (0, 1)

@@ -31,6 +31,9 @@ class Says:
     def authorise(self, subject: Subject, server: str, tool: str, arguments: JSONObject, now: float) -> Any:
         return self.answer
 
+    def is_exactly(self, subject: Subject, grant: Grant) -> bool:
+        return False
+
 
 def case(subject: Subject = SUBJECT, amount: int = 5, **seen: Any) -> Case:
     snapshot: dict[str, Any] = {"now": 50.0, "task_version": 1, "grant": GRANT, "revoked": False, "mark": CLEAN}

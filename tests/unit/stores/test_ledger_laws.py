@@ -1,4 +1,4 @@
-"""The ledger against a serial model: whatever breaks, rows if and only if leaves, and what was answered is what is there.
+"""The ledger against a serial model: whatever breaks, rows if and only if leaves, and answers say what is there.
 
 The log is the real one, the store is a real file, and so is the full disk; I/O errors and commits in doubt come from a
 connection that errs before or after a statement.
@@ -195,7 +195,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.disk.fault, openings = replace(fault), fault.openings
         fault = self.disk.fault
         fatal = any(each.kind in FATAL for each in turn)
-        answers = self.loop.run_until_complete(asyncio.gather(*(each.durable for each in turn), return_exceptions=True))
+        answers = self.loop.run_until_complete(answered(turn))
         in_doubt = fault.fired and fault.statement == "COMMIT" and fault.after
         blind = fault.fired and fault.openings < openings
         self.disk.fault = Fault()
@@ -270,6 +270,10 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             )
 
         return run
+
+
+async def answered(turn: list[Submission]) -> list[str | BaseException]:
+    return await asyncio.gather(*(each.durable for each in turn), return_exceptions=True)
 
 
 def fill(connection: sqlite3.Connection) -> None:

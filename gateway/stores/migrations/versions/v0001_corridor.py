@@ -31,13 +31,17 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("guarded", sa.Integer(), nullable=False),
         sa.Column("reserved", sa.Text(), nullable=False),
-        sa.Column("frame", sa.LargeBinary(), nullable=False),
         sa.Column("time", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("action"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("calls_by_authority", "calls", ["authority", "state"], unique=False)
-    op.create_index("calls_by_state", "calls", ["state"], unique=False)
-    op.create_index(op.f("ix_calls_task"), "calls", ["task"], unique=False)
+    op.create_index(
+        "calls_open",
+        "calls",
+        ["authority"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('executing', 'unknown')"),
+    )
     op.create_table(
         "definitions",
         sa.Column("server", sa.String(), nullable=False),
@@ -74,6 +78,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "results",
+        sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("action", sa.String(), nullable=False),
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("server", sa.String(), nullable=False),
@@ -81,7 +86,7 @@ def upgrade() -> None:
         sa.Column("time", sa.Float(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("whole", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("action"),
+        sa.PrimaryKeyConstraint("seq"),
     )
     op.create_index(op.f("ix_results_task"), "results", ["task"], unique=False)
     op.create_table(
@@ -172,11 +177,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("idx"),
         sa.UniqueConstraint("id"),
     )
-    op.create_index("leaves_by_action", "leaves", ["action"], unique=False)
-    op.create_index("leaves_by_agent", "leaves", ["agent"], unique=False)
+    op.create_index("leaves_by_action", "leaves", ["action"], unique=False, sqlite_where=sa.text("action <> ''"))
     op.create_index("leaves_by_task", "leaves", ["task"], unique=False)
-    op.create_index("leaves_by_ticket", "leaves", ["ticket"], unique=False)
-    op.create_index("leaves_by_tool", "leaves", ["server", "tool"], unique=False)
+    op.create_index("leaves_by_ticket", "leaves", ["ticket"], unique=False, sqlite_where=sa.text("ticket <> ''"))
     op.create_table(
         "payloads",
         sa.Column("idx", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),

@@ -1,0 +1,25 @@
+"""`tests/servers/rich.py` as a server of the gateway, and as a command."""
+
+import sys
+from pathlib import Path
+
+from gateway.options import Mount, ServerOptions
+
+SERVERS = Path(__file__).parents[1] / "servers"
+PACK = SERVERS / "rich.toml"
+ERAS = ("legacy", "modern")
+
+
+def command(era: str) -> tuple[str, ...]:
+    return (sys.executable, "-P", str(SERVERS / "rich.py"), era)
+
+
+def rich(era: str, log: Path) -> ServerOptions:
+    """Named after its era; it writes in the folder `log`, to a file of that name, what was cancelled."""
+    return ServerOptions(
+        name=era,
+        command=command(era),
+        env={"RICH_LOG": str(log / era)},
+        mounts=(Mount(path=SERVERS), Mount(path=log, writable=True)),
+        pack=str(PACK),
+    )
