@@ -85,7 +85,8 @@ def why(connection: sqlite3.Connection, which: str) -> list[Record]:
         start,
         *_distinct(connection, "SELECT DISTINCT ticket FROM leaves WHERE action = ? AND action <> ''", start),
     } - {""}
-    clause = f"((l.action IN ({_marks(actions)}) AND l.action <> '') OR (l.ticket IN ({_marks(tickets)}) AND l.ticket <> ''))"
+    by_action = f"(l.action IN ({_marks(actions)}) AND l.action <> '')"
+    clause = f"({by_action} OR (l.ticket IN ({_marks(tickets)}) AND l.ticket <> ''))"
     return _select(connection, [clause], [*actions, *tickets], MOST)
 
 

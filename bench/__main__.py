@@ -1,4 +1,6 @@
-"""`python -m bench`: the table of `bench/RESULTS.md`. Targets take turns in one run; medians over the rounds; ratios to the proxy."""
+"""`python -m bench`: the table of `bench/RESULTS.md`.
+
+Targets take turns in one run; medians over the rounds; ratios to the proxy."""
 
 import argparse
 import json

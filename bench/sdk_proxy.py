@@ -19,10 +19,10 @@ async def serve(port: int, command: list[str]) -> None:
         tools = (await upstream.list_tools()).tools
         schemas = {tool.name: tool.input_schema for tool in tools}
 
-        async def list_tools(ctx: Any, params: Any) -> types.ListToolsResult:
+        async def list_tools(_ctx: Any, _params: Any) -> types.ListToolsResult:
             return types.ListToolsResult(tools=tools)
 
-        async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        async def call_tool(_ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
             return await upstream.call_tool(params.name, params.arguments)
 
         server = Server("proxy", on_list_tools=list_tools, on_call_tool=call_tool, get_tool_input_schema=schemas.get)

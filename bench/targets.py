@@ -1,7 +1,8 @@
-"""What is measured, as processes: nothing between (direct), a bare SDK proxy with no policy, the gateway with everything on."""
+"""What is measured, as processes: a bare SDK proxy with no policy, and the gateway with everything on."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -88,8 +89,6 @@ def _until_ready(port: int) -> None:
 
 
 def _until_open(port: int) -> None:
-    import socket
-
     for _ in range(300):
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

@@ -157,7 +157,7 @@ async def _assembled(options: Options, database: Database, walls: Walls | None) 
         launch=walls.launch,
         record=_recorder(ledger),
         report=definitions.observe,
-        pinned=lambda server: definitions.catalog.names(server),
+        pinned=lambda server: definitions.catalog.names(server),  # noqa: PLW0108 - the catalog is replaced
     )
     finder = Finder(table=table)
     books = GatewayBooks(ledger=ledger, memory=memory, road=table, servers=options.servers, clock=time.time)

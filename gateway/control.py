@@ -1,4 +1,4 @@
-"""What operators may do: grant, revoke, settle, look, accept. Reached by an operator's credential, never by an agent's."""
+"""What operators may do: grant, revoke, settle, look. Reached by an operator's credential, never by an agent's."""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """What edges may ask for an agent: admit it, list what its token reaches, mediate one call and hold for a person.
 
-Holding is this file's business, not the pipeline's: while it waits it has no unit, budget, upstream or read open, and if
-the client goes away the wait ends and nothing is executed.
+Holding is this file's business, not the pipeline's: while it waits it has no unit, budget, upstream or read open, and
+if the client goes away the wait ends and nothing is executed.
 """
 
 from collections.abc import Callable

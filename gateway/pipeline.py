@@ -36,7 +36,7 @@ class Books(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """The stages an action passes, the books that remember, the road to the tools, and the desk where people are asked."""
+    """The stages an action passes, the books that remember, the road to the tools, the desk where people are asked."""
 
     stages: Sequence[Stage]
     archive: Archive
@@ -103,7 +103,7 @@ class Pipeline:
 
 
 def _approved(case: Case) -> Case:
-    """The case with its asks met, where a person said yes to exactly this call under labels that these do not exceed."""
+    """The case with its asks met, where a person said yes to exactly this call, shown labels as bad as these."""
     if not case.verdict.asks:
         return case
     call, carries = case.call_digest, case.label.bare()

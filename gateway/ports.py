@@ -202,7 +202,7 @@ class Corridor(Protocol):
     """All that an edge can do for an agent."""
 
     def admit(self, credential: str) -> Subject | Unauthorised:
-        """Who holds this token: its signature, audience, expiry and revocation are checked here, its rights per call."""
+        """Who holds this token: signature, audience, expiry and revocation are checked here, its rights per call."""
         ...
 
     def is_live(self, subject: Subject) -> bool:
@@ -210,7 +210,7 @@ class Corridor(Protocol):
         ...
 
     async def tools(self, subject: Subject, server: str | None) -> list[JSONObject]:
-        """The tools this token reaches, in a stable order, as `server__tool` (plain names when `server` is given); recorded."""
+        """The tools this token reaches, in a stable order; named `server__tool`, or plain when `server` is given. Recorded."""
         ...
 
     async def call(

@@ -110,7 +110,9 @@ class Authority:
             RuleError: a rule that no text could have said.
             CapabilityError: too many rules, or a name or time that no token can carry.
         """
-        minted: str = self._built(grant, task, agent, holder, principal, token).to_base64()
+        minted: str = self._built(
+            grant, task=task, agent=agent, holder=holder, principal=principal, token=token
+        ).to_base64()
         if len(minted) > MAX_TOKEN_CHARACTERS:
             raise CapabilityError("the grant has too many rules for one token")
         return minted
@@ -156,7 +158,12 @@ class Authority:
         if known.says is not grant:
             try:
                 expected = self._built(
-                    grant, subject.task, subject.agent, subject.holder, subject.principal, subject.token
+                    grant,
+                    task=subject.task,
+                    agent=subject.agent,
+                    holder=subject.holder,
+                    principal=subject.principal,
+                    token=subject.token,
                 )
             except (CapabilityError, RuleError):
                 return False
@@ -175,7 +182,7 @@ class Authority:
             blocks = tuple(known.token.block_source(index) for index in range(known.token.block_count()))
         return Inspection(subject=known.subject, audience=known.audience, blocks=blocks)
 
-    def _built(self, grant: Grant, task: str, agent: str, holder: str, principal: str, token: str) -> Biscuit:
+    def _built(self, grant: Grant, *, task: str, agent: str, holder: str, principal: str, token: str) -> Biscuit:
         for rule in grant.rules:
             check_rule(rule)
         claims: dict[str, object] = {

@@ -46,7 +46,8 @@ class Argument:
     spec: ArgumentSpec
     label: Label
     proof: str = ""
-    """What proves it: `grant:0` (a rule's index), `result` (a trusted or attested field), `endorsed`; empty: nothing does."""
+    """What proves it: `grant:0` (a rule's index), `result` (a trusted or attested field), `endorsed`, `default` (a switch
+    where its pinned definition puts it); empty: nothing does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +136,8 @@ class Case:
 
     @property
     def authority(self) -> str:
-        """Equal for calls that affect the same: what a refusal and the duplicate guard are bound to."""
-        return self._digest(*([a.path, a.value] for a in self.arguments if a.spec.role.is_authority))
+        """Equal for calls that affect the same, in whatever order: what a refusal and the duplicate guard bind."""
+        return self._digest(*sorted(([a.path, a.value] for a in self.arguments if a.spec.role.is_authority), key=_path))
 
     def _digest(self, *parts: object) -> str:
         action = self.action
@@ -158,3 +159,7 @@ class Case:
 
     def denied(self, code: Code, detail: str = "", path: str = "") -> "Case":
         return self.joined(deny(code, detail, path))
+
+
+def _path(argument: list[JSON]) -> str:
+    return str(argument[0])

@@ -24,7 +24,7 @@ class Role(StrEnum):
 
     DEST = "dest"
     REF = "ref"
-    SECRET = "secret"
+    SECRET = "secret"  # noqa: S105 - a role's name
     COMMAND = "command"
     BODY = "body"
     NUMBER = "number"

@@ -91,6 +91,10 @@ class ApprovalDesk:
 
         return await self.ledger.run(ask)
 
+    def waiting(self) -> list[str]:
+        """The tickets that wait for a person, oldest first."""
+        return sorted(self._pending)
+
     async def decided(self, ticket: str, wait_s: float) -> bool:
         """Whether the ticket was decided or closed within `wait_s` seconds. Holds nothing meanwhile."""
         woken = asyncio.Event()

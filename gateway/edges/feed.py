@@ -36,6 +36,8 @@ async def feed(desk: ApprovalDesk, *, may_look: Callable[[], bool], alive_s: flo
             except TimeoutError:
                 yield ": alive\n\n"
                 continue
+            if not may_look():
+                return
             said = {"id": ticket.id, "state": ticket.state, "version": ticket.version}
             yield _event("approval", f"{ticket.id}:{ticket.version}", said)
     finally:

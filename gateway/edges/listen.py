@@ -1,4 +1,4 @@
-"""Where the gateway listens: loopback for agents and browsers, `agent.sock` for the forwarder, `control.sock` for operators.
+"""Where the gateway listens: loopback for agents and browsers, a socket for the forwarder, a socket for operators.
 
 uvicorn's HTTP/1.1 protocol on listeners of our own, so that one process holds all three and nothing else takes signals.
 """
@@ -79,7 +79,7 @@ async def listen_unix(app: ASGIApp, path: Path, *, peer_uid: int | None = None) 
     Raises:
         ConfigError: the path cannot be used.
     """
-    path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)  # noqa: ASYNC240 - at start, before anything waits
     before = os.umask(0o177)
     try:
         return await _listen(

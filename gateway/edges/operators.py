@@ -60,9 +60,14 @@ class ConsoleSessions:
         self._sessions[cookie] = _Session(secrets.token_hex(2), key, now + SESSION_S)
         return cookie, key
 
+    def is_open(self, cookie: str | None) -> bool:
+        """Whether this cookie's session still stands."""
+        return self.operator(cookie, None) is not None
+
     def operator(self, cookie: str | None, key: str | None) -> Operator | None:
         """Who presents this cookie, and whether the key that came with it lets them decide."""
         session = self._sessions.get(cookie or "")
         if session is None or session.expires <= self.clock():
             return None
-        return Operator(f"console:{session.name}", key is not None and hmac.compare_digest(session.key, key))
+        decides = key is not None and hmac.compare_digest(session.key.encode(), key.encode())
+        return Operator(f"console:{session.name}", decides)

@@ -1,4 +1,4 @@
-"""How the operators' edges say no: RFC 9457 problems with a `code`, whoever refuses (a route, the framework, a door)."""
+"""How the operators' edges say no: RFC 9457 problems with a `code`, whoever refuses."""
 
 import json
 from collections.abc import Mapping

@@ -1,30 +1,40 @@
 """The operators' REST API, `/api/v1`: the same over `control.sock` and, for a console session, over loopback.
 
-Errors are RFC 9457 problems with a `code`. Lists are keyset-paged (`limit`, `after`). An agent's token gets 403.
+Errors are RFC 9457 problems with a `code`. Lists are keyset-paged (`limit`, `after`; `next` is the page to come). Times
+are RFC 3339. An agent's token gets 403.
 """
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from audit.query import Filter, query, why
+from audit import query as events
+from audit.query import Filter
 from gateway.control import Control
 from gateway.desk.desk import ApprovalDesk
+from gateway.edges.documents import event_document, instant, rfc3339, task_document, ticket_document
+from gateway.edges.feed import MAX_FEEDS, feed
+from gateway.edges.gate import Gate
 from gateway.edges.operators import COOKIE, KEY_HEADER, SCOPE_KEY, ConsoleSessions, Operator
-from gateway.errors import OperatorError, Unrecordable
+from gateway.edges.problems import answer_problems
+from gateway.errors import OperatorError
 from gateway.servers import Servers
 from gateway.stores import tickets
-from gateway.stores.tickets import Scope, Ticket, TicketState
+from gateway.stores.tickets import Scope, TicketState
 
 API = "/api/v1"
+POLICY = "default-src 'none'; frame-ancestors 'none'"
+MAX_INTEGER = 2**53 - 1
+YEAR_S = 365 * 86400.0
+
 Limit = Annotated[int, Query(ge=1, le=500)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")]
+Count = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +55,18 @@ class _Body(BaseModel):
 
 
 class GrantBody(_Body):
-    text: str
-    allow: list[str]
-    calls: int | None = None
-    spend: dict[str, int] = Field(default_factory=dict)
+    text: Annotated[str, Field(max_length=10_000)]
+    allow: Annotated[list[Annotated[str, Field(max_length=10_000)]], Field(max_length=500)]
+    calls: Count | None = None
+    spend: dict[Annotated[str, Field(pattern=r"^[A-Z]{3}$")], Count] = Field(default_factory=dict)
     """Currency to minor units."""
-    expires_s: float | None = None
-    agent: str | None = None
-    principal: str = "user"
+    expires_s: Annotated[float, Field(gt=0, le=10 * YEAR_S, allow_inf_nan=False)] | None = None
+    agent: Name | None = None
+    principal: Name = "user"
 
 
 class RevokeBody(_Body):
-    what: str
+    what: Annotated[str, Field(max_length=100_000)]
     """A task's id, a root token's id, or a token."""
 
 
@@ -66,11 +76,14 @@ class SettleBody(_Body):
 
 
 class DecisionBody(_Body):
-    decision: Literal["approve", "deny"]
+    decision: Literal["approve", "deny", "edit"]
+    """`edit` is refused: this version has no edited arguments."""
     call_digest: str
+    """Of the card that was seen."""
     scope: Literal["once", "task"] = "once"
-    comment: str = ""
+    comment: Annotated[str, Field(max_length=2_000)] = ""
     version: int | None = None
+    """Of the card that was seen; `If-Match: "N"` says the same."""
 
 
 class AcceptBody(_Body):
@@ -79,15 +92,18 @@ class AcceptBody(_Body):
     """Digest of the definition that the person was shown; another one by now is refused."""
 
 
-def rest_app(office: Office) -> FastAPI:
-    """The API as an ASGI application; `docs/reference.md` lists its routes."""
+def rest_app(office: Office) -> Gate:
+    """The API behind its gate."""
+    return Gate(api(office), is_agent_token=office.is_agent_token, policy=POLICY)
+
+
+def api(office: Office) -> FastAPI:
+    """The API's routes and its OpenAPI document; `docs/reference.md` lists them."""
     app = FastAPI(
         title="Pratique operator API", version="1", openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None
     )
     app.include_router(_routes(office))
-    app.add_exception_handler(OperatorError, _problem)
-    app.add_exception_handler(Unrecordable, _unrecordable)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    answer_problems(app)
     return app
 
 
@@ -95,38 +111,17 @@ def operator_of(office: Office, request: Request) -> Operator:
     """Who asks, by what the server itself knows of the connection or by a console session.
 
     Raises:
-        OperatorError: 403 for an agent's token, 401 for nobody.
+        OperatorError: nobody we know (401).
     """
     if by := request.scope.get(SCOPE_KEY):
         return Operator(str(by), decides=True)
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and office.is_agent_token(token):
-        raise OperatorError("an agent's token opens nothing here", status=403)
     operator = office.sessions.operator(request.cookies.get(COOKIE), request.headers.get(KEY_HEADER))
     if operator is None:
         raise OperatorError("open the console by the link that `pratique console` prints", status=401)
     return operator
 
 
-def ticket_document(ticket: Ticket) -> dict[str, Any]:
-    """A ticket as operators read it."""
-    return {
-        "id": ticket.id,
-        "task": ticket.task,
-        "state": ticket.state,
-        "call_digest": ticket.call_digest,
-        "version": ticket.version,
-        "created": ticket.created,
-        "expires": ticket.expires,
-        "decided": ticket.decided,
-        "by": ticket.by,
-        "scope": ticket.scope,
-        "comment": ticket.comment,
-        "card": ticket.card,
-    }
-
-
-def _routes(office: Office) -> APIRouter:  # noqa: PLR0915 - one table of routes, read from top to bottom
+def _routes(office: Office) -> APIRouter:
     routes = APIRouter(prefix=API)
 
     def viewer(request: Request) -> Operator:
@@ -149,16 +144,16 @@ def _routes(office: Office) -> APIRouter:  # noqa: PLR0915 - one table of routes
             "agent": granted.task.agent,
             "token_id": granted.token_id,
             "token": granted.token,
-            "expires": granted.task.grant.expires,
+            "expires": rfc3339(granted.task.grant.expires),
         }
 
     @routes.get("/tasks")
     async def tasks(_: Viewer, after: str = "", limit: Limit = 100) -> dict[str, Any]:
-        return {"tasks": office.control.tasks(after=after, limit=limit)}
+        return _page("tasks", [task_document(one) for one in office.control.tasks(after=after, limit=limit)], limit)
 
     @routes.get("/tasks/{task}")
     async def task(task: str, _: Viewer) -> dict[str, Any]:
-        return office.control.task(task)
+        return task_document(office.control.task(task))
 
     @routes.post("/tasks/settle")
     async def settle(body: SettleBody, operator: Decider) -> dict[str, Any]:
@@ -193,11 +188,15 @@ def _routes(office: Office) -> APIRouter:  # noqa: PLR0915 - one table of routes
         _: Viewer, state: TicketState | None = None, task: str | None = None, after: str = "", limit: Limit = 100
     ) -> dict[str, Any]:
         found = tickets.listed(office.reader, state=state, task=task, after=after, limit=limit)
-        return {"approvals": [ticket_document(ticket) for ticket in found]}
+        return _page("approvals", [ticket_document(ticket) for ticket in found], limit)
 
-    @routes.get("/approvals/events")
-    async def events(_: Viewer) -> StreamingResponse:
-        return StreamingResponse(_ticket_events(office.desk), media_type="text/event-stream")
+    @routes.get("/approvals/events", response_class=StreamingResponse)
+    async def approval_events(request: Request, _: Viewer) -> StreamingResponse:
+        if len(office.desk.listeners) >= MAX_FEEDS:
+            raise OperatorError("too many feeds are open", status=503)
+        cookie, is_socket = request.cookies.get(COOKIE), SCOPE_KEY in request.scope
+        said = feed(office.desk, may_look=lambda: is_socket or office.sessions.is_open(cookie))
+        return StreamingResponse(said, media_type="text/event-stream")
 
     @routes.get("/approvals/{ticket}")
     async def approval(ticket: str, _: Viewer) -> dict[str, Any]:
@@ -208,13 +207,17 @@ def _routes(office: Office) -> APIRouter:  # noqa: PLR0915 - one table of routes
 
     @routes.post("/approvals/{ticket}/decisions")
     async def decide(ticket: str, body: DecisionBody, request: Request, operator: Decider) -> dict[str, Any]:
-        expected = request.headers.get("if-match")
+        if body.decision == "edit":
+            raise OperatorError("arguments cannot be edited in this version: deny, and ask the agent anew", status=422)
+        versions = {_version(request.headers.get("if-match")), body.version} - {None}
+        if len(versions) > 1:
+            raise OperatorError("If-Match and version name different versions", status=409)
         decided = await office.desk.decide(
             ticket,
             approve=body.decision == "approve",
             by=operator.by,
             call_digest=body.call_digest,
-            version=int(expected.strip('"')) if expected and expected.strip('"').isdigit() else body.version,
+            version=next(iter(versions), None),
             scope=Scope(body.scope),
             comment=body.comment,
         )
@@ -223,25 +226,46 @@ def _routes(office: Office) -> APIRouter:  # noqa: PLR0915 - one table of routes
     @routes.get("/audit")
     async def audit(
         _: Viewer,
+        *,
         task: str | None = None,
         agent: str | None = None,
         tool: str | None = None,
         kind: str | None = None,
         verdict: str | None = None,
         action: str | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        after: int = -1,
+        ticket: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        after: Annotated[int, Query(ge=-1, le=MAX_INTEGER)] = -1,
         limit: Limit = 100,
     ) -> dict[str, Any]:
         wanted = Filter(
-            task=task, agent=agent, tool=tool, kind=kind, verdict=verdict, action=action, since=since, until=until
+            task=task,
+            agent=agent,
+            tool=tool,
+            kind=kind,
+            verdict=verdict,
+            action=action,
+            ticket=ticket,
+            since=instant(since),
+            until=instant(until),
         )
-        return {"events": [asdict(found) for found in query(office.reader, wanted, after=after, limit=limit)]}
+        found = events.query(office.reader, wanted, after=after, limit=limit)
+        return _page("events", [event_document(one) for one in found], limit, key="index")
 
-    @routes.get("/audit/why/{name}")
-    async def why_of(name: str, _: Viewer) -> dict[str, Any]:
-        return {"events": [asdict(found) for found in why(office.reader, name)]}
+    @routes.get("/audit/{which}")
+    async def event(which: str, _: Viewer) -> dict[str, Any]:
+        found = events.show(office.reader, which)
+        if found is None:
+            raise OperatorError(f"no event {which}", status=404)
+        return event_document(found)
+
+    @routes.get("/audit/why/{which}")
+    async def why(which: str, _: Viewer) -> dict[str, Any]:
+        found = events.why(office.reader, which)
+        if not found:
+            raise OperatorError(f"nothing is recorded of {which}", status=404)
+        return {"events": [event_document(one) for one in found]}
 
     @routes.post("/console-links", status_code=201)
     async def console_link(operator: Decider) -> dict[str, Any]:
@@ -251,47 +275,21 @@ def _routes(office: Office) -> APIRouter:  # noqa: PLR0915 - one table of routes
     return routes
 
 
-async def _ticket_events(desk: ApprovalDesk) -> AsyncIterator[str]:
-    """One server-sent event per ticket that opens or moves; a comment every 15 s keeps the stream alive."""
-    moved: asyncio.Queue[Ticket] = asyncio.Queue(maxsize=1000)
-
-    def tell(ticket: Ticket) -> None:
-        if not moved.full():
-            moved.put_nowait(ticket)
-
-    desk.listeners.add(tell)
-    try:
-        yield ": open\n\n"
-        while True:
-            try:
-                async with asyncio.timeout(15):
-                    ticket = await moved.get()
-            except TimeoutError:
-                yield ": alive\n\n"
-                continue
-            yield f"event: approval\nid: {ticket.id}:{ticket.version}\ndata: {ticket.state}\n\n"
-    finally:
-        desk.listeners.discard(tell)
+def _page(name: str, rows: Sequence[Mapping[str, Any]], limit: int, *, key: str = "id") -> dict[str, Any]:
+    """One page, and what `after` must be for the next; null where this is the last."""
+    return {name: rows, "next": rows[-1][key] if len(rows) == limit else None}
 
 
-async def _problem(_request: Request, error: Exception) -> Response:
-    status = error.status if isinstance(error, OperatorError) else 500
-    return _problem_response(status, "operator_error", str(error))
+def _version(if_match: str | None) -> int | None:
+    """The version of an `If-Match` field; any is fine where there is none or it is `*`.
 
-
-async def _unrecordable(_request: Request, error: Exception) -> Response:
-    return _problem_response(503, "unavailable", f"nothing was changed: {error}")
-
-
-async def _invalid(_request: Request, error: Exception) -> Response:
-    said = error.errors() if isinstance(error, RequestValidationError) else []
-    detail = "; ".join(f"{'.'.join(str(step) for step in one['loc'])}: {one['msg']}" for one in said)
-    return _problem_response(422, "invalid", detail)
-
-
-def _problem_response(status: int, code: str, detail: str) -> Response:
-    return JSONResponse(
-        {"type": "about:blank", "status": status, "code": code, "detail": detail},
-        status_code=status,
-        media_type="application/problem+json",
-    )
+    Raises:
+        OperatorError: it cannot be one of ours, so it does not match (409).
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    quoted = if_match.strip()
+    digits = quoted[1:-1] if quoted[:1] == quoted[-1:] == '"' else ""
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 16):
+        raise OperatorError(f'If-Match is the version that was seen, such as "1", not {quoted[:40]}')
+    return int(digits)

@@ -25,7 +25,7 @@ class Refuse:
     """Refusals of this token that were only counted since the last listed one."""
     clock: Callable[[], float]
 
-    def __call__(self, db: sqlite3.Connection) -> Done[Answer]:
+    def __call__(self, _db: sqlite3.Connection) -> Done[Answer]:
         payload = {**case_document(self.case), "trace": list(self.trace), "also_refused": self.uncounted}
         event = event_of(self.case.action, "decision", self.clock(), payload, verdict="deny")
         return Done(value=refusal(self.case), events=(event,))

@@ -11,7 +11,7 @@ from policies.trace import Past, trace
 
 
 def origins(reader: sqlite3.Connection, case: Case) -> list[dict[str, Any]]:
-    """Each place where an argument's value stands in a result of the task, as JSON, newest first. Explains, proves nothing."""
+    """Each place where an argument's value stands in a result of the task, newest first, as JSON. Proves nothing."""
     arguments = [(argument.path, argument.value) for argument in case.arguments] or _top(case.action.arguments)
     past = (
         Past(server=one.server, tool=one.tool, action=one.action, body=one.text if one.body is None else one.body)

@@ -1,4 +1,4 @@
-"""The tables, in SQLAlchemy Core. Hot statements go through the driver (`ledger.py`); migrations and queries through these.
+"""The tables, in SQLAlchemy Core: for migrations. Units and reads go through the driver (`ledger.py`).
 
 Times are Unix seconds, JSON is canonical text, ids are prefixed UUIDv7.
 """
@@ -78,7 +78,9 @@ results = Table(
     Column("body", LargeBinary, nullable=False),
     Column("whole", Integer, nullable=False),
 )
-"""What each result said, for proofs and for the person's card; `whole` is 0 where a cap cut it (then nothing in it proves anything)."""
+"""What each result said, for proofs and for the person's card.
+
+`whole` is 0 where a cap cut it: then nothing in it proves anything."""
 
 calls = Table(
     "calls",
@@ -113,7 +115,9 @@ definitions = Table(
     Column("offered_body", Text),
     Column("time", Float, nullable=False),
 )
-"""What was pinned, and beside it what the server offers now when that differs. The server's instructions are the row whose name is empty."""
+"""What was pinned, and beside it what the server offers now when that differs.
+
+The server's instructions are the row whose name is empty."""
 
 tickets = Table(
     "tickets",

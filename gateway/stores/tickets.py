@@ -174,7 +174,8 @@ def move(
 def consume(db: sqlite3.Connection, ticket: str, now: float) -> bool:
     """Use a yes, once; False where it was used, revoked or has expired."""
     used = db.execute(
-        "UPDATE tickets SET state = 'consumed', version = version + 1 WHERE id = ? AND state = 'approved' AND expires > ?",
+        "UPDATE tickets SET state = 'consumed', version = version + 1"
+        " WHERE id = ? AND state = 'approved' AND expires > ?",
         (ticket, now),
     )
     return used.rowcount == 1

@@ -8,6 +8,7 @@
 The connection is in autocommit mode and every boundary is written out: in its default mode the driver commits at a
 RELEASE. A full disk, an I/O error or an interrupt may roll back the *whole* transaction inside a unit, and a later
 RELEASE would then commit by itself: so `in_transaction` is looked at after each unit, and a batch that lost it failed.
+A unit lets the driver's errors through: one that caught them and wrote on would write outside the transaction.
 
 After any failure the truth is read from the disk: a new connection, and whether the batch's number stands there.
 """

@@ -1,4 +1,4 @@
-"""A process that dies at any moment loses nothing it acknowledged, and leaves no row without its leaf, nor a leaf without its row.
+"""A process that dies at any moment loses nothing that it acknowledged, and leaves rows if and only if leaves.
 
 Children are forked from this process, which has everything loaded. Half of them kill themselves before a chosen
 statement of the writer's; the others are killed from outside once they have acknowledged a chosen number of units.
@@ -98,6 +98,13 @@ def in_child(work: Callable[[int], None]) -> tuple[int, int]:
     return pid, reading
 
 
+def speaker(writing: int) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        os.write(writing, f"{line}\n".encode())
+
+    return say
+
+
 def lines(reading: int, most: int) -> list[str]:
     """What the child said, until it ended or said `most` lines; a broken last line was never said."""
     heard = b""
@@ -125,7 +132,7 @@ def test_a_killed_process_keeps_every_acknowledged_unit(
             log=AuditLog(ORIGIN, signer),
             free_bytes=database.free_bytes,
         )
-        asyncio.run(write_forever(ledger, lambda name: os.write(writing, f"{name}\n".encode()) and None))
+        asyncio.run(write_forever(ledger, speaker(writing)))
 
     pid, reading = in_child(work)
     acknowledged = lines(reading, 1_000_000 if from_inside else chance.randrange(1, 200))
@@ -163,7 +170,7 @@ def test_a_file_that_cannot_grow_denies_and_then_recovers(tmp_path: Path, templa
     def work(writing: int) -> None:
         database = open_database(tmp_path)
         ledger = Ledger(connect=database.writer, log=AuditLog(ORIGIN, signer), free_bytes=database.free_bytes)
-        asyncio.run(scenario(ledger, lambda line: os.write(writing, f"{line}\n".encode()) and None))
+        asyncio.run(scenario(ledger, speaker(writing)))
         os._exit(0)
 
     pid, reading = in_child(work)

@@ -20,13 +20,12 @@ from mcp.server.stdio import stdio_server
 from typing_extensions import override
 
 LIFT = "test/lift"
-OPEN = {"type": "object", "additionalProperties": True}
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 LOG = os.environ.get("RICH_LOG", "")
 """A file that says "cancelled" once a call was."""
 
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "same": {"type": "object", "properties": {"value": {}}, "required": ["value"]},
+    "same": {"type": "object", "properties": {"value": {"additionalProperties": True}}, "required": ["value"]},
     "defaults": {
         "type": "object",
         "properties": {"text": {"type": "string"}, "times": {"type": "integer", "default": 1}},
@@ -63,7 +62,7 @@ async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> types.Call
     arguments = params.arguments or {}
     match params.name:
         case "same":
-            return text(json.dumps(arguments, ensure_ascii=True), structured_content=arguments)
+            return text(json.dumps(arguments, sort_keys=True), structured_content=arguments)
         case "defaults":
             return text("as told", structured_content={"arguments": arguments})
         case "meta":

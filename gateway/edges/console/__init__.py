@@ -1,1 +1,4 @@
-"""The approvers' pages: what waits, what was decided, what a task did. Readable without scripts; deciding needs the key that the browser keeps."""
+"""The approvers' pages: what waits, what was refused, what a task did, what servers now say of themselves.
+
+Readable without scripts; deciding needs the key that the browser keeps.
+"""

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from typing_extensions import override
 
 from audit.event import Event
 from audit.keys import generate
@@ -79,9 +80,11 @@ class Disk:
         disk = self
 
         class Faulty(sqlite3.Connection):
+            @override
             def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
                 return disk.guarded(super().execute, sql, parameters)
 
+            @override
             def executemany(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
                 return disk.guarded(super().executemany, sql, parameters)
 
@@ -235,6 +238,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         assert read("SELECT used FROM budgets").fetchone()[0] == self.model.spent
         assert self.memory == self.model.memory
 
+    @override
     def teardown(self) -> None:
         self.disk.fault = Fault()
         self.loop.run_until_complete(self.ledger.stop())
@@ -262,6 +266,8 @@ class LedgerAgainstModel(RuleBasedStateMachine):
                         fill(connection)
                 case Kind.DIE:
                     raise SystemExit
+                case Kind.KEEP | Kind.REFUSE:
+                    pass
             return Done(
                 value="kept" if keep else "refused",
                 events=[Event(id=name, kind="decision", time=0.0)],
