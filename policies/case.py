@@ -136,8 +136,8 @@ class Case:
 
     @property
     def authority(self) -> str:
-        """Equal for calls that affect the same, in whatever order: what a refusal and the duplicate guard bind."""
-        return self._digest(*sorted(([a.path, a.value] for a in self.arguments if a.spec.role.is_authority), key=_path))
+        """Equal for calls that affect the same, in any order of keys: a refusal and the duplicate guard bind to it."""
+        return self._digest({a.path: a.value for a in self.arguments if a.spec.role.is_authority})
 
     def _digest(self, *parts: object) -> str:
         action = self.action
@@ -159,7 +159,3 @@ class Case:
 
     def denied(self, code: Code, detail: str = "", path: str = "") -> "Case":
         return self.joined(deny(code, detail, path))
-
-
-def _path(argument: list[JSON]) -> str:
-    return str(argument[0])

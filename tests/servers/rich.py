@@ -25,7 +25,7 @@ LOG = os.environ.get("RICH_LOG", "")
 """A file that says "cancelled" once a call was."""
 
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "same": {"type": "object", "properties": {"value": {"additionalProperties": True}}, "required": ["value"]},
+    "same": {"type": "object", "additionalProperties": True},
     "defaults": {
         "type": "object",
         "properties": {"text": {"type": "string"}, "times": {"type": "integer", "default": 1}},

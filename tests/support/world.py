@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from sqlalchemy import create_engine
-from support.cases import ALICE
 
 import audit.schema
 from audit.event import Event
@@ -38,6 +37,7 @@ from policies.grant import Grant
 from policies.jsonvalue import JSONObject, canonical
 from policies.packs import load_pack
 from policies.rules import parse_rule, satisfies
+from support.cases import ALICE
 
 IBAN = "DE89370400440532013000"
 PAY: JSONObject = {"to": IBAN, "amount_cents": 100, "currency": "EUR"}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -10,11 +11,10 @@ from policies.plain import is_hidden, is_plain
 
 SHOWN = 1_500
 """Characters of one value that a page shows at once; the rest opens on demand."""
-MOST = 300_000
+MOST = 120_000
 """Characters that a page holds of one value at all; past it the command line shows them."""
 
-_TOKEN = re.compile(r"[\x20-\x7e\n\t]+|\w+|.", re.DOTALL)
-"""Runs of ASCII that can be seen, words, and whatever is left, one by one."""
+_TOKEN = re.compile(r"\w+|\W+")
 
 
 def inert(value: Any, *, mark: Any = None, most: int = SHOWN) -> Markup:
@@ -45,22 +45,28 @@ def text_of(value: Any) -> str:
 
 
 def _visible(text: str) -> Markup:
-    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
-        return escape(text)
-    return Markup().join(_token(match[0]) for match in _TOKEN.finditer(text))
+    return escape(text) if _is_clear(text) else Markup().join(_token(match[0]) for match in _TOKEN.finditer(text))
 
 
+@lru_cache(maxsize=8192)
 def _token(token: str) -> Markup:
-    if token.isascii() and (len(token) > 1 or token.isprintable() or token in "\n\t"):
+    """A word, or what stands between two."""
+    if _is_clear(token):
         return escape(token)
-    if not any(map(is_hidden, token)):
-        if is_plain(token):
-            return escape(token)
-        return Markup('<b class="odd" title="letters that imitate others">{}</b>').format(token)
-    return Markup().join(
-        Markup('<b class="hidden">U+{:04X}</b>').format(ord(character)) if is_hidden(character) else escape(character)
-        for character in token
-    )
+    if not any(map(is_hidden, token)) and not is_plain(token):
+        return Markup('<b class="odd" title="signs that imitate others">{}</b>').format(token)
+    return Markup().join(map(_character, token))
+
+
+@lru_cache(maxsize=8192)
+def _character(character: str) -> Markup:
+    if is_hidden(character):
+        return Markup('<b class="hidden">U+{:04X}</b>').format(ord(character))
+    return escape(character)
+
+
+def _is_clear(text: str) -> bool:
+    return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
 
 
 def _find(text: str, wanted: str) -> tuple[int, int] | None:

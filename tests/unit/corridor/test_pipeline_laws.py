@@ -1,7 +1,7 @@
 """The reference monitor by itself: folds, order, and what happens when parts break."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +11,9 @@ from gateway.errors import Unrecordable
 from gateway.pipeline import MAX_TRIES, Pipeline
 from gateway.ports import Answer, Intent, Outcome, OutcomeKind, Progress, Stage, Stale
 from policies.action import Action
-from policies.case import Approval, Case, Snapshot
+from policies.case import Approval, Argument, Case, Snapshot
 from policies.label import CLEAN, Integrity, Label
+from policies.pack import ArgumentSpec, Role
 from policies.verdict import Code, Severity, Verdict, ask, deny
 
 
@@ -196,7 +197,32 @@ async def test_an_approval_is_for_one_exact_call(changed: dict[str, object]) -> 
     assert world.said == ["ask"]
 
 
-def test_an_approval_shown_under_better_labels_is_asked_anew() -> None:
-    shown = CLEAN
-    worse = Label(integrity=Integrity.UNTRUSTED)
-    assert not worse.flows_to(shown)
+class Carries:
+    """A stage that finds one argument under a label, and asks."""
+
+    name = "carries"
+
+    def __init__(self, label: Label) -> None:
+        self.label = label
+
+    async def consider(self, case: Case) -> Case:
+        spec = ArgumentSpec(role=Role.BODY)
+        found = Argument(path="/memo", value="x", spec=spec, label=self.label)
+        return replace(case, arguments=(found,)).joined(ask(Code.UNPROVEN))
+
+
+@pytest.mark.promise("approval-shown-labels")
+@pytest.mark.parametrize(
+    "worse",
+    [
+        Label(integrity=Integrity.UNTRUSTED),
+        Label(integrity=Integrity.ATTESTED, readers=frozenset({"user"})),
+        Label(integrity=Integrity.ATTESTED, classes=frozenset({"passport"})),
+    ],
+)
+async def test_an_approval_shown_under_better_labels_is_asked_anew(worse: Label) -> None:
+    shown = Label(integrity=Integrity.ATTESTED)
+    world = FakeWorld(seen=snapshot(approvals=(approval_for(Case(action=action(), seen=snapshot()), shown),)))
+    world.answer_now.set()
+    assert (await pipeline(world, Carries(shown)).mediate(action())).code is None
+    assert (await pipeline(world, Carries(worse)).mediate(action())).code is Code.PENDING

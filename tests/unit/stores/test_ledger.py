@@ -6,8 +6,10 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from audit.event import Event
 from gateway.errors import StoreError, Unrecordable
@@ -181,6 +183,42 @@ async def test_a_transaction_lost_inside_a_unit_fails_its_batch(store: Harness) 
     assert store.rows() == []
     assert store.log.asked == ["rebuild"]
     assert await store.ledger.run(keep("d")) == "d"
+
+
+@pytest.mark.promise("commit-in-doubt")
+@pytest.mark.parametrize("stands", [True, False])
+async def test_a_commit_that_errs_is_answered_as_the_disk_says(tmp_path: Path, stands: bool) -> None:
+    store, moved = Harness(tmp_path), list[str]()
+    err_once = iter([True])
+
+    class Doubtful(sqlite3.Connection):
+        @override
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            errs = sql == "COMMIT" and store.log.asked[-1:] == ["append a b"] and next(err_once, False)
+            if errs and not stands:
+                raise sqlite3.OperationalError("disk I/O error")
+            cursor = super().execute(sql, *parameters)
+            if errs:
+                raise sqlite3.OperationalError("disk I/O error")
+            return cursor
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(store.database.path, isolation_level=None, check_same_thread=False, factory=Doubtful)
+
+    ledger = Ledger(connect=connect, log=store.log, free_bytes=lambda: RESERVE_BYTES)
+    await ledger.start()
+    units = keep("a", after=lambda: moved.append("a")), refuse("b")
+    answers = await asyncio.gather(*(ledger.run(unit) for unit in units), return_exceptions=True)
+    if stands:
+        assert (answers, store.rows(), moved) == (["a", "no b"], ["a"], ["a"])
+    else:
+        assert [type(answer) for answer in answers] == [Unrecordable] * 2
+        assert (store.rows(), moved) == ([], [])
+    assert store.log.asked[-2:] == ["append a b", "rebuild"]
+    assert next(err_once, None) is None
+    assert await ledger.run(keep("c")) == "c"
+    await ledger.stop()
+    store.database.close()
 
 
 async def test_a_caller_cancelled_in_the_queue_is_dropped(store: Harness) -> None:

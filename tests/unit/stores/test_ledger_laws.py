@@ -151,7 +151,7 @@ def faults() -> st.SearchStrategy[Fault]:
     statements = ["BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK TO", "INSERT INTO leaves", "INSERT INTO payloads"]
     return st.just(Fault()) | st.builds(
         Fault,
-        statement=st.sampled_from([*statements, "INSERT INTO meta", "COMMIT", "COMMIT"]),
+        statement=st.sampled_from([*statements, "INSERT INTO meta"]) | st.just("COMMIT"),
         after=st.booleans(),
         death=st.booleans(),
         openings=st.integers(0, 1),
