@@ -4,31 +4,32 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import signal
+import socket
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audit.errors import AuditError
 from audit.event import Event
-from audit.keys import Signer, open_key
 from audit.log import AuditLog
 from gateway.books import GatewayBooks
 from gateway.control import Control
 from gateway.corridor import AgentCorridor
 from gateway.desk.desk import ApprovalDesk
+from gateway.edges.asgi import ASGIApp
 from gateway.edges.console.pages import console_app
 from gateway.edges.front import by_path
 from gateway.edges.http import Edge
-from gateway.edges.listen import Listener, as_operator, bind_tcp, listen_tcp, listen_unix
+from gateway.edges.listen import as_operator, bind_tcp, listen_tcp, listen_unix
 from gateway.edges.operators import ConsoleSessions
 from gateway.edges.rest import Office, rest_app
 from gateway.errors import ConfigError, StoreError, Unrecordable
 from gateway.ids import new_id
+from gateway.keyring import open_keyring
 from gateway.options import Options, ServerOptions
 from gateway.pipeline import Pipeline
 from gateway.ports import Done
@@ -52,7 +53,7 @@ from gateway.walls import Walls
 from gateway.wire import legacy
 from policies.bundle import Bundle, InForce
 from policies.bundle import load as load_bundle
-from policies.capability import Authority, Refused, new_private_key
+from policies.capability import Refused
 from policies.engine import PolicyError
 from policies.pack import NO_PACK, Pack
 from policies.packs import PackError, load_pack
@@ -61,6 +62,8 @@ from sandbox.errors import SandboxError
 
 logger = logging.getLogger(__name__)
 
+DISCOVER_S = 20.0
+"""How long a start waits for the servers' first answers; slower ones join when they are there."""
 TICK_S = 1.0
 """How often the clockwork looks: expired approvals, counted refusals."""
 
@@ -126,25 +129,29 @@ async def running(options: Options, walls: Walls | None = None) -> AsyncIterator
 
 @contextlib.asynccontextmanager
 async def _assembled(options: Options, database: Database, walls: Walls | None) -> AsyncIterator[Running]:
-    keys = options.state / "keys"
-    keys.mkdir(mode=0o700, exist_ok=True)
-    instance = _secret(keys / "instance", lambda: new_id("gw").encode()).decode()
-    authority = Authority(_secret(keys / "tokens.key", new_private_key), instance)
+    """Everything built, in the order in which it needs each other; taken down in the opposite order."""
+    async with contextlib.AsyncExitStack() as closing:
+        yield await _build(options, database, walls, closing)
+
+
+async def _build(
+    options: Options, database: Database, walls: Walls | None, closing: contextlib.AsyncExitStack
+) -> Running:
+    keyring = open_keyring(options.state)
     packs = {name: _pack(server) for name, server in options.servers.items()}
     rules = InForce(_bundle(options))
+    bound = closing.enter_context(bind_tcp(options.host, options.port))
     walls = walls or await _walls(options)
-    origin = f"pratique.local/{instance}"
-    log = AuditLog(origin, _audit_key(keys / "audit.key", origin))
-    ledger = Ledger(connect=database.writer, log=log, free_bytes=database.free_bytes)
-    await _started(ledger)
-    await _activated(
-        ledger, "policy.activated", {"revision": rules.bundle.revision, "without": sorted(options.unsafe_without)}
-    )
+    log = AuditLog(keyring.origin, keyring.signer)
+    ledger = await _ledger(database, log)
+    closing.push_async_callback(ledger.stop)
+    await _in_force(ledger, rules.bundle.revision, options, packs)
+    reader = closing.enter_context(contextlib.closing(database.reader()))
     definitions = Definitions(ledger, time.time, {name: server.definitions for name, server in options.servers.items()})
-    definitions.read(database.reader())
+    definitions.read(reader)
     memory = Memory(
-        reader=database.reader(),
-        key=_secret(keys / "equality.key", lambda: secrets.token_bytes(32)),
+        reader=reader,
+        key=keyring.equality,
         definitions=definitions,
         packs=packs,
         confines={name: walls.confines(server) for name, server in options.servers.items()},
@@ -163,20 +170,14 @@ async def _assembled(options: Options, database: Database, walls: Walls | None) 
     books = GatewayBooks(ledger=ledger, memory=memory, road=table, servers=options.servers, clock=time.time)
     desk = ApprovalDesk(ledger=ledger, memory=memory, clock=time.time, expire_s=options.expire_s)
     pipeline = Pipeline(
-        stages=(
-            DefinitionStage(),
-            Capability(authority),
-            DataFlow(),
-            Policy(rules),
-            Confinement(),
-        ),
+        stages=(DefinitionStage(), Capability(keyring.authority), DataFlow(), Policy(rules), Confinement()),
         archive=memory,
         books=books,
         road=table,
         desk=desk,
     )
     corridor = AgentCorridor(
-        authority=authority,
+        authority=keyring.authority,
         pipeline=pipeline,
         desk=desk,
         ledger=ledger,
@@ -186,7 +187,7 @@ async def _assembled(options: Options, database: Database, walls: Walls | None) 
         hold_s=options.hold_s,
     )
     control = Control(
-        authority=authority,
+        authority=keyring.authority,
         ledger=ledger,
         memory=memory,
         clock=time.time,
@@ -196,7 +197,7 @@ async def _assembled(options: Options, database: Database, walls: Walls | None) 
     browsers = ConsoleSessions(clock=time.time)
     gateway = Running(
         options=options,
-        port=options.port,
+        port=bound.getsockname()[1],
         database=database,
         ledger=ledger,
         memory=memory,
@@ -211,64 +212,56 @@ async def _assembled(options: Options, database: Database, walls: Walls | None) 
         log=log,
         unknown=unknown,
     )
-    for name, pack in packs.items():
-        await _activated(ledger, "pack.activated", {"pack": pack.name, "digest": pack.digest}, server=name)
-    background: list[asyncio.Task[None]] = []
-    try:
-        await finder.first()
-        async with _listening(gateway, corridor, authority):
-            background += [asyncio.create_task(finder.keep_trying()), asyncio.create_task(_clockwork(gateway))]
-            yield gateway
-    finally:
-        for task in background:
-            task.cancel()
-        await table.close()
-        await pipeline.drain()
-        books.stop()
-        await ledger.stop()
-
-
-@contextlib.asynccontextmanager
-async def _listening(gateway: Running, corridor: AgentCorridor, authority: Authority) -> AsyncIterator[None]:
-    """The three addresses, open."""
-    options, state = gateway.options, gateway.options.state
-    bound = bind_tcp(options.host, options.port)
-    gateway.port = bound.getsockname()[1]
+    closing.callback(books.stop)
+    closing.push_async_callback(pipeline.drain)
+    closing.push_async_callback(table.close)
+    discovering = asyncio.create_task(finder.first())
+    closing.callback(discovering.cancel)
+    await asyncio.wait({discovering}, timeout=DISCOVER_S)
     office = Office(
-        control=gateway.control,
-        desk=gateway.desk,
-        servers=gateway.servers,
-        sessions=gateway.sessions,
-        reader=gateway.memory.reader,
+        control=control,
+        desk=desk,
+        servers=servers,
+        sessions=browsers,
+        reader=reader,
         console_url=gateway.url,
-        is_agent_token=lambda token: not isinstance(authority.inspect(token), Refused),
+        is_agent_token=lambda token: not isinstance(keyring.authority.inspect(token), Refused),
     )
     api = rest_app(office)
-    store = LedgerSessions(gateway.ledger, gateway.memory.reader)
-    beside = by_path(api, console_app(office), origin=gateway.url, is_ready=lambda: not gateway.finder.failures)
+    beside = by_path(api, console_app(office), origin=gateway.url, is_ready=discovering.done)
+    edge = Edge(corridor, LedgerSessions(ledger, reader), beside, public=gateway.url, mirrors_of=corridor.mirrors)
+    await _listen(closing, edge, api, bound, options.state)
+    for work in (_clockwork(gateway), _rediscover(discovering, finder)):
+        closing.callback(asyncio.create_task(work).cancel)
+    return gateway
 
-    edge = Edge(corridor, store, beside, public=gateway.url, mirrors_of=corridor.mirrors)
-    listeners: list[Listener] = []
-    try:
-        listeners.append(await listen_tcp(edge, bound))
-        listeners.append(await listen_unix(edge, state / "agent.sock", peer_uid=os.geteuid()))
-        operators = as_operator(api, f"control:uid={os.geteuid()}")
-        listeners.append(await listen_unix(operators, state / "control.sock", peer_uid=os.geteuid()))
-        yield
-    finally:
-        for listener in listeners:
-            await listener.close()
-        bound.close()
+
+async def _listen(
+    closing: contextlib.AsyncExitStack, edge: ASGIApp, api: ASGIApp, bound: socket.socket, state: Path
+) -> None:
+    """The three addresses: agents and browsers, the forwarder, operators."""
+    uid = os.geteuid()
+    closing.push_async_callback((await listen_tcp(edge, bound)).close)
+    closing.push_async_callback((await listen_unix(edge, state / "agent.sock", peer_uid=uid)).close)
+    operators = as_operator(api, f"control:uid={uid}")
+    closing.push_async_callback((await listen_unix(operators, state / "control.sock", peer_uid=uid)).close)
+
+
+async def _rediscover(first: asyncio.Task[None], finder: Finder) -> None:
+    """Try the servers that were not there at start until they are."""
+    await asyncio.wait({first})
+    await finder.keep_trying()
 
 
 async def _clockwork(gateway: Running) -> None:
     """What happens by itself: approvals expire, counted refusals and old sessions are written down or dropped."""
+    record = _recorder(gateway.ledger)
     while True:
         await asyncio.sleep(TICK_S)
         try:
             await gateway.desk.expire()
             for root, count in gateway.books.untold_refusals().items():
-                await _activated(gateway.ledger, "refusals.counted", {"root": root, "count": count})
+                await record("refusals.counted", {"root": root, "count": count}, server="")
         except Unrecordable:
             logger.error("the clockwork could not write; trying again")
 
@@ -282,31 +275,13 @@ async def _walls(options: Options) -> Walls:
     return Walls(driver=driver, capabilities=await driver.probe(), profiles=options.sandboxes)
 
 
-async def _started(ledger: Ledger) -> None:
+async def _ledger(database: Database, log: AuditLog) -> Ledger:
+    ledger = Ledger(connect=database.writer, log=log, free_bytes=database.free_bytes)
     try:
         await ledger.start()
     except AuditError as error:
         raise StoreError(f"{error}: restore a copy, and keep this one as evidence") from error
-
-
-def _audit_key(path: Path, origin: str) -> Signer:
-    try:
-        return open_key(path, origin)
-    except AuditError as error:
-        raise StoreError(str(error)) from error
-
-
-def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
-    """What is kept at `path`, made once, for this user's eyes only."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secret := make())
-        file.flush()
-        os.fsync(file.fileno())
-    return secret
+    return ledger
 
 
 def _bundle(options: Options) -> Bundle:
@@ -325,14 +300,26 @@ def _pack(server: ServerOptions) -> Pack:
         raise ConfigError(f"server '{server.name}': {error}") from error
 
 
-async def _activated(ledger: Ledger, kind: str, payload: dict[str, Any], *, server: str = "") -> None:
-    """Write what is in force, and for the policy the revision that commits compare."""
-    event = Event(id=new_id("evt"), kind=kind, time=time.time(), payload=payload, server=server)
+async def _in_force(ledger: Ledger, revision: str, options: Options, packs: Mapping[str, Pack]) -> None:
+    """Write what decides from now on: the policy's revision, which commits compare, and every server's pack."""
+    now, without = time.time(), sorted(options.unsafe_without)
+    policy = Event(
+        id=new_id("evt"), kind="policy.activated", time=now, payload={"revision": revision, "without": without}
+    )
+    activated = [
+        Event(
+            id=new_id("evt"),
+            kind="pack.activated",
+            time=now,
+            payload={"pack": pack.name, "digest": pack.digest},
+            server=name,
+        )
+        for name, pack in packs.items()
+    ]
 
     def unit(db: sqlite3.Connection) -> Done[None]:
-        if kind == "policy.activated":
-            db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('policy', ?)", (payload["revision"],))
-        return Done(value=None, events=(event,))
+        db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('policy', ?)", (revision,))
+        return Done(value=None, events=(policy, *activated))
 
     await ledger.run(unit)
 

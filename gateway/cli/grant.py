@@ -11,6 +11,7 @@ import typer
 from gateway.cli.client import operator
 from gateway.cli.show import Json, State, print_fields, print_json
 from gateway.errors import ConfigError, OperatorError
+from gateway.keyring import FOLDER, INSTANCE, TOKENS
 from gateway.settings import default_state
 from policies.capability import Authority, Refused
 
@@ -146,9 +147,9 @@ def seconds(text: str) -> int:
 
 def _authority(state: Path) -> Authority:
     """The one who minted this gateway's tokens."""
-    keys = state / "keys"
+    keys = state / FOLDER
     try:
-        return Authority((keys / "tokens.key").read_bytes(), (keys / "instance").read_text("ascii"))
+        return Authority((keys / TOKENS).read_bytes(), (keys / INSTANCE).read_text("ascii"))
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}; tokens are checked with their gateway's key") from error
 

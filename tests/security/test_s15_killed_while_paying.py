@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.mortal import Mortal, Nursery, nursery
-from support.scene import PACK, PAYEE, Agent, Said, iban, recorded, verified, wait_until_closed
+from support.scene import PACK, PAYEE, Agent, Said, iban, recorded, until, verified, wait_until_closed
 
 from gateway.cli.client import operator
 
@@ -99,9 +99,7 @@ async def killed_while_paying(place: Path, pack: str) -> AsyncIterator[Shop]:
         await shop.pay(HELD)
         await shop.approve()
         paying = asyncio.create_task(shop.pay(HELD))
-        async with asyncio.timeout(20):
-            while not shop.paid:
-                await asyncio.sleep(0.02)
+        await until(lambda: shop.paid)
         assert (await shop.pay(ASKED, shop.clerk)).code == "pending"
         assert await shop.left() == 700
         await shop.kill()

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.scene import OPERATOR, PAYEE, Agent, Said, decide, events, grant, iban, recorded, request, scene, till
+from support.scene import OPERATOR, PAYEE, Agent, Said, decide, events, grant, iban, recorded, request, scene, till, until
 
 from gateway.stores import budgets
 
@@ -85,9 +85,7 @@ async def test_a_revocation_ends_what_is_held_what_runs_and_what_streams_within_
         await streams.send(request(token, "till__tick", {"seconds": 30}, progress=True))
         await runs.send(request(token, "till__tick", {"seconds": 31}))
         await queued.send(request(token, "till__tick", {"seconds": 32}))  # behind the others: the till does one at a time
-        async with asyncio.timeout(10):
-            while len(events(gateway, kind="effect.intent")) < 3 or not events(gateway, kind="approval.requested"):
-                await asyncio.sleep(0.02)
+        await until(lambda: len(events(gateway, kind="effect.intent")) == 3 and events(gateway, kind="approval.requested"))
         (ticket,) = events(gateway, kind="approval.requested")
 
         revoked = time.monotonic()

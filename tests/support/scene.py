@@ -11,7 +11,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,6 +72,8 @@ arguments = { seconds = { role = "number" } }
 [tool.tick]
 effect = "read"
 arguments = { seconds = { role = "number" } }
+[tool.phish]
+effect = "read"
 [tool.echo]
 effect = "read"
 arguments = { value = { role = "number" }, text = { role = "number" } }
@@ -146,6 +148,17 @@ async def decide(gateway: Running, ticket: str, *, approve: bool = True) -> None
     asked = tickets.load(gateway.memory.reader, ticket)
     assert asked is not None
     await gateway.desk.decide(ticket, approve=approve, by=OPERATOR, call_digest=asked.call_digest)
+
+
+async def until(happened: Callable[[], object], within_s: float = 20.0) -> None:
+    """Wait for what another process brings about and nobody announces.
+
+    Raises:
+        TimeoutError: it did not happen.
+    """
+    async with asyncio.timeout(within_s):
+        while not happened():
+            await asyncio.sleep(0.02)
 
 
 def events(gateway: Running, **wanted: Any) -> list[Record]:

@@ -1,86 +1,172 @@
-"""The picture of a task: its calls in time, and an arrow wherever a value of one became an argument of another."""
+"""The picture of a task: its calls in time, and an arrow from the call whose result supplied a value to the one that used it.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+The rows are text; the arrows are drawn beside them. What an arrow rests on is either a proof (the value came from a field
+that the operator trusts) or a likeness (the same value stood in that result), which explains and proves nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from audit.query import Record
+from policies.trace import Past, trace
 
-ROW, LEFT, WIDTH = 46, 150, 760
-_COLOURS = {"permit": "ok", "ok": "ok", "ask": "ask", "deny": "no", "error": "no", "unknown": "no", "not_sent": "no"}
+ROW = 64
+"""Pixels of one row; the style sheet has the same number."""
+LANE = 12
+MOST_TRACED = 60
+"""Calls of a task whose values are looked for in what it read before; the latest ones."""
+_STATES = {"permit": "ok", "ok": "ok", "ask": "ask", "pending": "ask", "approved": "ask", "not_sent": "ask"}
+_WORDS = {
+    "permit": "running",
+    "ok": "done",
+    "error": "the server said no",
+    "unknown": "outcome unknown",
+    "not_sent": "not sent",
+    "ask": "waits for a person",
+    "approved": "approved",
+    "denied": "denied by a person",
+    "expired": "nobody answered",
+    "deny": "refused",
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One call of the task, or one refusal."""
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One call of the task, or one refusal: a row."""
 
     action: str
     name: str
-    state: str
-    """`ok`, `ask`, `no`: how it is coloured."""
-    word: str
-    y: int
+    word: str = ""
+    ticket: str = ""
+    supplies: list["Supply"] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """`ok`, `ask` or `no`: how it is coloured."""
+        return _STATES.get(self.word, "no")
+
+    @property
+    def said(self) -> str:
+        return _WORDS.get(self.word, self.word)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supply:
+    """A value that one call's result had and another's argument has."""
+
+    argument: str
+    action: str
+    """Where it came from."""
+    source: str
+    kind: str
+    """`proof`, `alike`, or `open` where the call was refused or asked about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrow:
-    """A value that travelled."""
+    """SVG path data of a line and its head."""
 
-    path: str
-    """SVG path data."""
+    line: str
+    head: str
+    kind: str
     label: str
-    trusted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    nodes: Sequence[Node]
+    calls: Sequence[Call]
     arrows: Sequence[Arrow]
+    width: int
     height: int
-    width: int = WIDTH
 
 
-def flow_of(events: Sequence[Record]) -> Flow:
-    """The flow of a task's events, oldest first ."""
-    calls: dict[str, dict[str, Any]] = {}
+def flow_of(events: Iterable[Record], results: Sequence[Past]) -> Flow:
+    """The flow of a task's events, oldest first; `results` is what it read, in order."""
+    calls, arguments, read = _calls(events)
+    for action in list(arguments)[-MOST_TRACED:]:
+        call = calls[action]
+        known = {supply.argument for supply in call.supplies}
+        unknown = [(path, value) for path, value in arguments[action] if path not in known]
+        before = [past for past in reversed(results) if past.action in read[action]]
+        call.supplies += _alike(trace(unknown, before), known, "alike" if call.state == "ok" else "open")
+    return _drawn(list(calls.values()))
+
+
+def _calls(
+    events: Iterable[Record],
+) -> tuple[dict[str, Call], dict[str, list[tuple[str, Any]]], dict[str, frozenset[str]]]:
+    """The calls; the arguments of each; and which results were there when each was made."""
+    calls: dict[str, Call] = {}
+    arguments: dict[str, list[tuple[str, Any]]] = {}
+    read: dict[str, frozenset[str]] = {}
+    done: frozenset[str] = frozenset()
     for event in events:
         if not event.action or not event.server:
             continue
-        call = calls.setdefault(event.action, {"name": f"{event.server}.{event.tool}", "word": "", "from": []})
-        call["word"] = event.verdict
-        call["from"] = _origins(event.payload or {}) or call["from"]
-    rows = {action: 30 + ROW * place for place, action in enumerate(calls)}
-    nodes = [
-        Node(action=a, name=c["name"], state=_COLOURS.get(c["word"], "ask"), word=c["word"], y=rows[a])
-        for a, c in calls.items()
+        call = calls.setdefault(event.action, Call(action=event.action, name=f"{event.server}.{event.tool}"))
+        call.word, call.ticket = event.verdict, event.ticket or call.ticket
+        payload = event.payload or {}
+        said = payload.get("card", payload).get("arguments") or []
+        if said:
+            arguments[event.action] = [(str(one["path"]), one["value"]) for one in said]
+            read[event.action] = done
+            call.supplies = [supply for one in said if (supply := _proven(one))]
+        if event.kind == "effect.outcome":
+            done |= {event.action}
+    return calls, arguments, read
+
+
+def _proven(argument: Mapping[str, Any]) -> Supply | None:
+    """The result that proves an argument, if one does."""
+    if argument.get("proof") != "result" or not argument.get("from"):
+        return None
+    action, server, tool, _ = argument["from"][0]
+    return Supply(argument=str(argument["path"]), action=action, source=f"{server}.{tool}", kind="proof")
+
+
+def _alike(origins: Iterable[Any], known: set[str], kind: str) -> list[Supply]:
+    """The first place of each argument: the latest result that had its value."""
+    first = {origin.argument: origin for origin in reversed(list(origins))}
+    return [
+        Supply(argument=name, action=one.action, source=f"{one.server}.{one.tool}", kind=kind)
+        for name, one in first.items()
+        if name not in known
     ]
-    arrows = [
-        _arrow(rows[source], rows[action], label, trusted, lane)
-        for action, call in calls.items()
-        for lane, (source, label, trusted) in enumerate(call["from"])
-        if source in rows and source != action
-    ]
-    return Flow(nodes=nodes, arrows=arrows, height=40 + ROW * max(1, len(nodes)))
 
 
-def _origins(payload: dict[str, Any]) -> list[tuple[str, str, bool]]:
-    """(action it came from, argument, whether that proves it)."""
-    found = [
-        (source[0], str(argument["path"]), True)
-        for argument in payload.get("arguments", ())
-        if argument.get("proof")
-        for source in argument.get("from", ())[:1]
-    ]
-    seen = {(source, label) for source, label, _ in found}
-    for trace in payload.get("trace", ()):
-        key = (str(trace.get("action", "")), str(trace.get("argument", "")))
-        if key not in seen:
-            seen.add(key)
-            found.append((*key, False))
-    return found
+# ---- drawing -----------------------------------------------------------------------------------------------------
 
 
-def _arrow(above: int, below: int, label: str, trusted: bool, lane: int) -> Arrow:
-    bend = LEFT - 40 - 14 * (lane % 6)
-    path = f"M {LEFT} {above} C {bend} {above}, {bend} {below}, {LEFT} {below}"
-    return Arrow(path=path, label=label, trusted=trusted)
+def _drawn(calls: list[Call]) -> Flow:
+    rows = {call.action: place for place, call in enumerate(calls)}
+    pairs: dict[tuple[int, int], list[Supply]] = {}
+    for call in calls:
+        for supply in call.supplies:
+            if supply.action in rows and supply.action != call.action:
+                pairs.setdefault((rows[supply.action], rows[call.action]), []).append(supply)
+    lanes: list[list[tuple[int, int]]] = []
+    placed = [(pair, _lane(pair, lanes)) for pair in sorted(pairs, key=lambda pair: pair[1] - pair[0])]
+    width = 24 + LANE * max(len(lanes), 1)
+    arrows = [_arrow(pair, width - 20 - LANE * lane, width, pairs[pair]) for pair, lane in placed]
+    return Flow(calls=calls, arrows=arrows, width=width, height=ROW * len(calls))
+
+
+def _lane(pair: tuple[int, int], lanes: list[list[tuple[int, int]]]) -> int:
+    """The innermost lane where the arrow crosses no other."""
+    for number, lane in enumerate(lanes):
+        if all(pair[1] < other[0] or pair[0] > other[1] for other in lane):
+            lane.append(pair)
+            return number
+    lanes.append([pair])
+    return len(lanes) - 1
+
+
+def _arrow(pair: tuple[int, int], x: int, width: int, supplies: Sequence[Supply]) -> Arrow:
+    above, below = (ROW * row + ROW // 2 + shift for row, shift in zip(pair, (6, -6), strict=True))
+    line = f"M {width} {above} H {x + 6} Q {x} {above} {x} {above + 6} V {below - 6} Q {x} {below} {x + 6} {below} H {width - 7}"
+    head = f"M {width} {below} L {width - 9} {below - 5} V {below + 5} Z"
+    kinds = {supply.kind for supply in supplies}
+    kind = next(kind for kind in ("open", "proof", "alike") if kind in kinds)
+    label = ", ".join(supply.argument.removeprefix("/") for supply in supplies)
+    return Arrow(line=line, head=head, kind=kind, label=f"{label}, from {supplies[0].source}")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -17,20 +18,14 @@ MOST = 120_000
 _TOKEN = re.compile(r"\w+|\W+")
 
 
-def inert(value: Any, *, mark: Any = None, most: int = SHOWN) -> Markup:
-    """`value` as escaped text; anything but text as JSON. Where `mark` stands in it, blanks aside, it is marked."""
+def inert(value: Any, *, marks: Iterable[Any] = (), most: int = SHOWN) -> Markup:
+    """`value` as escaped text; anything but text as JSON. Where one of `marks` stands, blanks aside, it is marked."""
     text = text_of(value)
-    shown = text[:most]
-    found = _find(shown, text_of(mark)) if mark is not None else None
-    if found is None:
-        said = _visible(shown)
-    else:
-        first, last = found
-        said = (
-            _visible(shown[:first])
-            + Markup("<mark>{}</mark>").format(_visible(shown[first:last]))
-            + _visible(shown[last:])
-        )
+    shown, said, at = text[:most], Markup(), 0
+    for first, last in _found(shown, map(text_of, marks)):
+        said += _visible(shown[at:first]) + Markup("<mark>{}</mark>").format(_visible(shown[first:last]))
+        at = last
+    said += _visible(shown[at:])
     rest = len(text) - len(shown)
     return said + (Markup(' <em class="cut">and {:,} more characters</em>').format(rest) if rest else Markup())
 
@@ -48,7 +43,6 @@ def _visible(text: str) -> Markup:
     return escape(text) if _is_clear(text) else Markup().join(_token(match[0]) for match in _TOKEN.finditer(text))
 
 
-@lru_cache(maxsize=8192)
 def _token(token: str) -> Markup:
     """A word, or what stands between two."""
     if _is_clear(token):
@@ -69,9 +63,18 @@ def _is_clear(text: str) -> bool:
     return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
 
 
-def _find(text: str, wanted: str) -> tuple[int, int] | None:
-    """Where `wanted` stands in `text`, past case and blanks."""
-    bare = "".join(wanted.split()).casefold()
+def _found(text: str, wanted: Iterable[str]) -> list[tuple[int, int]]:
+    """Where each wanted text first stands, past case and blanks; in order, none inside another."""
     places = [place for place, character in enumerate(text) if not character.isspace()]
-    at = "".join(text[place].lower()[:1] for place in places).find(bare) if len(bare) > 2 else -1
-    return None if at < 0 else (places[at], places[at + len(bare) - 1] + 1)
+    bare = "".join(text[place].lower()[:1] for place in places)
+    spans = []
+    for one in wanted:
+        sought = "".join(one.split()).lower()
+        at = bare.find(sought) if len(sought) > 2 else -1
+        if at >= 0:
+            spans.append((places[at], places[at + len(sought) - 1] + 1))
+    apart: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if not apart or first >= apart[-1][1]:
+            apart.append((first, last))
+    return apart

@@ -1,57 +1,77 @@
-"""The console's routes: each renders one template from what the API would answer."""
+"""The console's routes: each gathers what the API would answer, and renders one template."""
 
+import asyncio
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
-from jinja2 import Environment, PackageLoader, select_autoescape
-from pydantic import BaseModel
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
-from audit.query import Filter, latest, query
+from audit.query import Filter, Record, latest, query
+from gateway.desk import reading
+from gateway.desk.endorse import endorsed_by
+from gateway.desk.money import spelled
 from gateway.edges.console.flow import flow_of
-from gateway.edges.console.inert import inert
+from gateway.edges.console.inert import inert, text_of, whole
+from gateway.edges.gate import Gate
 from gateway.edges.operators import COOKIE, SESSION_S
-from gateway.edges.rest import Office, operator_of, ticket_document
+from gateway.edges.problems import problem, status_of
+from gateway.edges.rest import Office, operator_of
 from gateway.errors import OperatorError
-from gateway.stores import tickets
-from gateway.stores.tickets import TicketState
+from gateway.stores import tickets, values
+from gateway.stores.tickets import Ticket, TicketState
+from policies.trace import Past
 
-CSP = (
+POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 _STATIC = {"console.css": "text/css", "console.js": "text/javascript"}
+HOUR_S = 3600.0
+MOST_EVENTS = 500
+"""Events of a task on its page; `pratique audit query` has the rest."""
 
 
 def clock(seconds: float) -> str:
-    """RFC 3339, UTC, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """UTC, to the second, as a person reads it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def budget(name: str, left: int) -> str:
+    """What is left of one budget."""
+    currency = name.removeprefix("spend:")
+    return f"{left} {name}" if currency == name else spelled(currency, left)
 
 
 _templates = Environment(
-    loader=PackageLoader("gateway.edges.console"), autoescape=select_autoescape(default=True), trim_blocks=True
+    loader=PackageLoader("gateway.edges.console"),
+    autoescape=select_autoescape(default=True),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
-_templates.filters["inert"] = inert
-_templates.filters["clock"] = clock
+_templates.filters |= {"inert": inert, "whole": whole, "text": text_of, "clock": clock, "budget": budget}
+_templates.globals["reading"] = reading
 
 
 class EnterBody(BaseModel):
-    link: str
+    model_config = ConfigDict(extra="forbid", strict=True)
+    link: str = Field(max_length=200)
 
 
-def console_app(office: Office) -> FastAPI:
-    """The console as an ASGI application under `/console`."""
-    app = FastAPI(openapi_url=None)
+def console_app(office: Office) -> Gate:
+    """The console under `/console`, behind its gate."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(_routes(office))
-
-    async def refused(_request: Request, error: Exception) -> Response:
-        status = error.status if isinstance(error, OperatorError) else 500
-        return _page("refused.html", status=status, message=str(error))
-
-    app.add_exception_handler(OperatorError, refused)
-    return app
+    for kind in (OperatorError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _refused)
+    return Gate(app, is_agent_token=office.is_agent_token, policy=POLICY)
 
 
 def _routes(office: Office) -> APIRouter:
@@ -62,11 +82,11 @@ def _routes(office: Office) -> APIRouter:
         if name not in _STATIC:
             raise OperatorError("no such file", status=404)
         body = files("gateway.edges.console").joinpath("static", name).read_bytes()
-        return _guarded(Response(body, media_type=_STATIC[name]))
+        return Response(body, media_type=_STATIC[name])
 
     @routes.get("/enter")
     async def enter_page() -> Response:
-        return _page("enter.html")
+        return await _page("enter.html")
 
     @routes.post("/enter")
     async def enter(body: EnterBody) -> Response:
@@ -76,49 +96,95 @@ def _routes(office: Office) -> APIRouter:
         cookie, key = opened
         answer = JSONResponse({"key": key})
         answer.set_cookie(COOKIE, cookie, max_age=int(SESSION_S), httponly=True, samesite="strict", path="/")
-        return _guarded(answer)
+        return answer
 
     @routes.get("")
     async def home(request: Request) -> Response:
         operator_of(office, request)
-        refused = latest(office.reader, Filter(verdict="deny"), limit=20)
-        return _page(
+        now, reader = office.desk.clock(), office.reader
+        lately = Counter(one.verdict for one in latest(reader, Filter(kind="approval.decided", since=now - HOUR_S)))
+        return await _page(
             "home.html",
-            pending=[ticket_document(t) for t in tickets.listed(office.reader, state=TicketState.PENDING)],
-            refusals=refused,
+            pending=tickets.listed(reader, state=TicketState.PENDING, limit=200),
+            refusals=[one for one in latest(reader, Filter(verdict="deny"), limit=20) if one.server],
+            decided=latest(reader, Filter(kind="approval.decided"), limit=8),
+            lately=lately,
             tasks=list(reversed(office.control.tasks(limit=500)))[:50],
             servers=office.servers.listed(),
+            now=now,
         )
 
     @routes.get("/")
     async def slash() -> Response:
         return RedirectResponse("/console", status_code=308)
 
-    @routes.get("/approvals/{ticket}")
-    async def approval(ticket: str, request: Request) -> Response:
+    @routes.get("/approvals/{name}")
+    async def approval(name: str, request: Request) -> Response:
         operator_of(office, request)
-        found = tickets.load(office.reader, ticket)
-        if found is None:
-            raise OperatorError(f"no approval {ticket}", status=404)
-        return _page("approval.html", ticket=ticket_document(found), card=found.card)
+        ticket = tickets.load(office.reader, name)
+        if ticket is None:
+            raise OperatorError(f"no approval {name}", status=404)
+        before = tickets.endorsements(office.reader, ticket.task)
+        return await _page(
+            "approval.html",
+            ticket=ticket,
+            card=ticket.card,
+            left_s=max(0.0, ticket.expires - office.desk.clock()),
+            endorses=reading.endorsed(endorsed_by(ticket, before), ticket.card),
+            found=_found_in_bodies(ticket),
+        )
 
-    @routes.get("/tasks/{task}")
-    async def task(task: str, request: Request) -> Response:
+    @routes.get("/tasks/{name}")
+    async def task(name: str, request: Request) -> Response:
         operator_of(office, request)
-        shown = office.control.task(task)
-        events = query(office.reader, Filter(task=task), limit=500)
-        return _page("task.html", task=shown, events=events, flow=flow_of(events))
+        shown = office.control.task(name)
+        events = query(office.reader, Filter(task=name), limit=MOST_EVENTS)
+        return await asyncio.to_thread(_task_page, shown, events, _read(office, name))
+
+    @routes.get("/servers/{name}")
+    async def server(name: str, request: Request) -> Response:
+        operator_of(office, request)
+        return await _page("server.html", server=office.servers.shown(name), changes=office.servers.diff(name))
 
     return routes
 
 
-def _page(name: str, *, status: int = 200, **values: Any) -> Response:
-    return _guarded(HTMLResponse(_templates.get_template(name).render(**values), status_code=status))
+async def _page(name: str, *, status: int = 200, **values: Any) -> Response:
+    """One rendered template; off the event loop, since a card may hold a hundred kilobytes to be made inert."""
+    return await asyncio.to_thread(_rendered, name, status, values)
 
 
-def _guarded(response: Response) -> Response:
-    response.headers["content-security-policy"] = CSP
-    response.headers["x-content-type-options"] = "nosniff"
-    response.headers["referrer-policy"] = "no-referrer"
-    response.headers["cache-control"] = "no-store"
-    return response
+def _rendered(name: str, status: int, values: dict[str, Any]) -> Response:
+    return HTMLResponse(_templates.get_template(name).render(**values), status_code=status)
+
+
+def _task_page(task: dict[str, Any], events: list[Record], results: list[Past]) -> Response:
+    flow = flow_of(events, results)
+    return _rendered(
+        "task.html", 200, {"task": task, "events": events, "flow": flow, "is_cut": len(events) == MOST_EVENTS}
+    )
+
+
+def _read(office: Office, task: str) -> list[Past]:
+    """What a task's results said, in order."""
+    return [
+        Past(server=one.server, tool=one.tool, action=one.action, body=one.text if one.body is None else one.body)
+        for one in values.remembered(office.reader, task)
+    ]
+
+
+def _found_in_bodies(ticket: Ticket) -> dict[str, list[str]]:
+    """By argument, what a body holds that nobody supplied, as it is written there."""
+    found: dict[str, list[str]] = {}
+    for ask in ticket.card["asks"]:
+        if ask["detail"].startswith("body: unproven "):
+            found.setdefault(ask["path"], []).append(ask["detail"].split(" ", 3)[3])
+    return found
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """A page for people; a problem for the script."""
+    status, detail = status_of(error)
+    if request.method != "GET":
+        return Response(problem(status, detail), status, media_type="application/problem+json")
+    return await _page("refused.html", status=status, message=detail)

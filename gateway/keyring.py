@@ -1,0 +1,66 @@
+"""The instance's own secrets, each a file for this user's eyes only, made once: who it is, and what it signs with."""
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from audit.errors import AuditError
+from audit.keys import Signer, open_key
+from gateway.errors import StoreError
+from gateway.ids import new_id
+from policies.capability import Authority, new_private_key
+
+FOLDER = "keys"
+TOKENS, INSTANCE, AUDIT, EQUALITY = "tokens.key", "instance", "audit.key", "equality.key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyring:
+    """What `keys/` holds."""
+
+    instance: str
+    """The audience of every token of this gateway."""
+    authority: Authority
+    origin: str
+    """The log's name (C2SP tlog-checkpoint)."""
+    signer: Signer
+    equality: bytes = field(repr=False)
+    """The key of digests by which equal calls find each other; it never enters a leaf."""
+
+
+def open_keyring(state: Path) -> Keyring:
+    """Read the secrets of a state folder, making those that are not there.
+
+    Raises:
+        StoreError: a file is damaged, or others can read it.
+    """
+    folder = state / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    instance = _secret(folder / INSTANCE, lambda: new_id("gw").encode()).decode()
+    origin = f"pratique.local/{instance}"
+    try:
+        return Keyring(
+            instance=instance,
+            authority=Authority(_secret(folder / TOKENS, new_private_key), instance),
+            origin=origin,
+            signer=open_key(folder / AUDIT, origin),
+            equality=_secret(folder / EQUALITY, lambda: secrets.token_bytes(32)),
+        )
+    except (AuditError, ValueError) as error:
+        raise StoreError(f"a key in {folder} cannot be used: {error}") from error
+
+
+def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
+    """What is kept at `path`; a crash while it is made leaves nothing there."""
+    if not path.exists():
+        fresh = path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(make())
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(path)
+    return path.read_bytes()
