@@ -14,6 +14,7 @@ from gateway.cli.show import Config, Json, State, print_json
 from gateway.errors import ConfigError
 from gateway.options import Network
 from gateway.settings import NAME, default_state, read_settings
+from policies.packs import bundled
 
 EMPTY = """\
 # Every key: docs/reference.md. Start with `pratique serve`, then `pratique grant`.
@@ -116,9 +117,23 @@ def _section(path: Path, name: str, server: Any) -> str:
     lines.extend(
         f"# {json.dumps(key)} is left out: secrets never stand in this file" for key in env if key not in plain
     )
-    lines.append('# mounts = ["~/folder:ro"]     # what the sandbox sees')
+    lines.append(_mounts(command[1:]))
+    lines.extend(f'pack = "{pack}"' for pack in bundled() if any(f"server-{pack}" in word for word in command))
     lines.append('# network = "host"             # if it must reach the network; npx and uvx need it to download')
     return "\n".join(lines) + "\n"
+
+
+def _mounts(arguments: list[str]) -> str:
+    """The folders and files that the server is given by name, to be read: a person widens it where it must write."""
+    named = [word for word in arguments if word.startswith("/") and Path(word).exists() and not _is_program(word)]
+    if not named:
+        return '# mounts = ["~/folder:ro"]     # what the sandbox sees; ":rw" lets it write'
+    return f'mounts = [{", ".join(_quoted(f"{word}:ro") for word in named)}]  # ":rw" where it must write'
+
+
+def _is_program(word: str) -> bool:
+    """Whether a path is part of what runs, which the sandbox finds by itself."""
+    return Path(word).is_file() and Path(word).suffix in (".js", ".mjs", ".cjs", ".py")
 
 
 def _slug(name: str) -> str:

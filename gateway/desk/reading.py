@@ -27,12 +27,8 @@ _PROOFS = {
     "endorsed": "a person approved this value for this task",
     "default": "the tool's accepted definition puts it there",
 }
-_HOW = {
-    "equal": "The very value stands",
-    "part": "It stands",
-    "encoded": "It stands, encoded,",
-    "words": "Words of it stand",
-}
+_HOW = {"encoded": "Read, encoded,", "words": "Words of it were read"}
+_FORMS = {"iban": "an account number", "url": "a link", "email": "an address"}
 
 
 def why(card: JSONObject) -> list[str]:
@@ -82,7 +78,7 @@ def places(argument: JSONObject) -> list[JSONObject]:
 def place(found: JSONObject) -> str:
     """One place, as the beginning of a sentence that its snippet ends."""
     path = found["path"].removeprefix("/structuredContent").removeprefix("/")
-    return f"{_HOW.get(found['how'], 'It stands')} in a result of {found['server']}.{found['tool']}, at {path}:"
+    return f"{_HOW.get(found['how'], 'Read')} in a result of {found['server']}.{found['tool']}, at {path}:"
 
 
 def money(card: JSONObject) -> str:
@@ -132,6 +128,9 @@ def _why(card: JSONObject, ask: JSONObject) -> str:
         return f"A rule asks: {detail.partition(': ')[2] or detail}."
     if ask["code"] == "unproven" and name:
         role, _, said = detail.partition(": ")
+        if said.startswith("unproven "):
+            _, form, written = said.split(" ", 2)
+            return f"{name} holds {_FORMS.get(form, form)} that nobody supplied: {written}"
         means = ROLES.get(role, role)
         return f"{name} ({means}): {said}." if said else f"{name}: {detail}."
     return f"{ask['code']}: {detail}."

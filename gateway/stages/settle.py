@@ -67,7 +67,7 @@ class Settle:
     def _after(self) -> None:
         if self.mark is not None:
             self.memory.raise_mark(self.intent.action.subject.holder, self.mark, durable=True)
-            self.memory.learn(self.intent.action.subject.task, self.reading)
+        self.memory.learn(self.intent.action.subject.task, self.reading)
 
     def _answer(self) -> Answer:
         action = self.intent.action.id

@@ -114,9 +114,10 @@ class Connection:
         match reply.event:
             case upstream.Result(_, result):
                 return Outcome(kind=OutcomeKind.OK, result=result, size=reply.size)
-            case upstream.Failed(_, code, message):
+            case upstream.Failed(_, code, message, is_unmediated=is_unmediated):
                 detail = f"the server answered error {code}: {message[:_DETAIL_CHARS]}"
-                return Outcome(kind=OutcomeKind.ERROR, code=Code.UPSTREAM_FAILED, size=reply.size, detail=detail)
+                refusal = Code.NOT_MEDIATED if is_unmediated else Code.UPSTREAM_FAILED
+                return Outcome(kind=OutcomeKind.ERROR, code=refusal, size=reply.size, detail=detail)
 
     def tell(self, notification: bytes) -> None:
         """Send a line that nobody answers; a server that is gone does not hear it."""

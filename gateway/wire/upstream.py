@@ -28,6 +28,8 @@ MODERN_VERSION = "2026-07-28"
 OURS = "dev.pratique/"
 """The `_meta` namespace of our own decisions: nobody else may write in it."""
 
+_URL_ELICITATION = -32042
+"""URLElicitationRequired of 2025-11-25."""
 _META_PREFIX = "io.modelcontextprotocol/"
 _CLIENT = {"name": "pratique", "version": version("pratique")}
 _ENVELOPE: JSONObject = {
@@ -60,6 +62,8 @@ class Failed:
     message: str
     supported: tuple[str, ...] = ()
     """With -32022: the protocol versions that the server names."""
+    is_unmediated: bool = False
+    """The server wants something of a client that is not mediated yet: its input, or that a person opens a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ def read(line: bytes) -> Event:
         case jsonrpc.Response(str() as request_id, result):
             return _result(request_id, result)
         case jsonrpc.Failure(str() as request_id, code, message, data):
-            return Failed(request_id, code, message, _supported(data))
+            return Failed(request_id, code, message, _supported(data), is_unmediated=code == _URL_ELICITATION)
         case jsonrpc.Notification("notifications/progress", params):
             return _progress(params)
         case jsonrpc.Notification("notifications/tools/list_changed"):
@@ -172,7 +176,8 @@ def _notification(method: str, params: JSONObject) -> bytes:
 def _result(request_id: str, result: JSONObject) -> Event:
     kind = result.get("resultType", "complete")
     if kind != "complete":
-        return Failed(request_id, ErrorCode.SERVER_ERROR, "a result of a type that is not mediated")
+        reason = "a result of a type that is not mediated"
+        return Failed(request_id, ErrorCode.SERVER_ERROR, reason, is_unmediated=True)
     _strip_ours(result)
     content = result.get("content")
     for block in content if isinstance(content, list) else ():

@@ -1,9 +1,10 @@
-"""The examples that people copy: settings and packs parse, rules are rules, commands exist, Python runs, links lead somewhere."""
+"""The examples that people copy: settings, packs and rules parse, commands exist, Python runs, links lead somewhere."""
 
 import json
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def inline_commands() -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize(
-    ("page", "words"), sorted(map(list, set((p, tuple(w)) for p, w in inline_commands()))), ids=name
+    ("page", "words"), sorted({(page, tuple(words)) for page, words in inline_commands()}), ids=name
 )
 def test_commands_in_sentences_exist(page: str, words: tuple[str, ...]) -> None:
     command = typer.main.get_command(app)
@@ -99,7 +100,7 @@ def test_commands_in_sentences_exist(page: str, words: tuple[str, ...]) -> None:
 
 def rules() -> list[str]:
     """What follows `--allow`, and every span of code that reads like a constrained rule."""
-    given = [after for _, words in COMMANDS for word, after in zip(words, words[1:], strict=False) if word == "--allow"]
+    given = [after for _, words in COMMANDS for word, after in pairwise(words) if word == "--allow"]
     spans = [span for page in PAGES for span in re.findall(r"`([a-z][a-z0-9-]*\.\w+\([^`]+\))`", page.read_text())]
     return given + [span for span in spans if re.search(r" (=|<=|>=|in|startswith) ", span)]
 

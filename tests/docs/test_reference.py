@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -19,9 +20,12 @@ from support.pages import REPOSITORY, Section, sections
 from audit.event import KINDS
 from gateway.cli import app as command_line
 from gateway.edges.console.pages import console_app
-from gateway.edges.rest import Office, rest_app
+from gateway.edges.problems import CODES
+from gateway.edges.rest import API, Office, rest_app
+from gateway.keyring import AUDIT, EQUALITY, FOLDER, INSTANCE, TOKENS
 from gateway.settings_grammar import TABLES, File, Guarantee, Later
 from gateway.stores.calls import CallState
+from gateway.stores.database import DATABASE, LOCK
 from gateway.stores.tickets import Scope, TicketState
 from gateway.wire.answers import DECISION_KEY, SENTENCES
 from gateway.wire.http import METADATA_PATH, Door, Head
@@ -55,7 +59,7 @@ WORDS: Mapping[str, type[StrEnum]] = {
     "Calls": CallState,
     "Definitions": Pin,
 }
-STATE_FILES = {"keys/instance", "keys/tokens.key", "keys/equality.key", "keys/audit.key"}
+SOCKETS = ("agent.sock", "control.sock")
 
 
 @cache
@@ -150,14 +154,15 @@ def test_exit_codes() -> None:
 # ---- http ------------------------------------------------------------------------------------------------------------
 
 
-def routes(app: FastAPI) -> set[str]:
-    """`GET /path` of every route, whichever way the framework keeps included routers."""
+def routes(gated: object) -> set[str]:
+    """`GET /path` of every route of the application behind a gate, however the framework keeps included routers."""
+    (app,) = (one for one in vars(gated).values() if isinstance(one, FastAPI))
     found: set[str] = set()
     todo: list[Any] = list(app.routes)
     while todo:
         route = todo.pop()
         if isinstance(route, APIRoute):
-            found.update(f"{method} {route.path}" for method in route.methods)
+            found.update(f"{method} {route.path}" for method in route.methods or ())
         elif inner := getattr(route, "original_router", None) or getattr(route, "app", None):
             todo.extend(getattr(inner, "routes", ()))
     return found
@@ -165,18 +170,21 @@ def routes(app: FastAPI) -> set[str]:
 
 def office() -> Office:
     """Enough of one to build the applications; no route is called."""
-    return typing.cast(Office, object())
+    return typing.cast(Office, SimpleNamespace(is_agent_token=lambda _token: False))
 
 
 def test_every_route_of_the_api_is_described() -> None:
-    api = rest_app(office())
-    assert api.openapi_url
-
-    same("For operators", routes(api) | {f"GET {api.openapi_url}"})
+    same("For operators", routes(rest_app(office())) | {f"GET {API}/openapi.json"})
 
 
 def test_every_route_of_the_console_is_described() -> None:
     same("Console", routes(console_app(office())))
+
+
+def test_every_code_of_a_problem_is_explained() -> None:
+    said = {int(row[0].strip("`")): row[1].partition(":")[0].strip("`") for row in page()["Problems"].rows()}
+
+    assert said == CODES
 
 
 def test_the_agents_routes_are_those_that_the_ladder_lets_in() -> None:
@@ -236,6 +244,8 @@ def pack_keys() -> dict[str, set[str]]:
                 match node:
                     case ast.Call(ast.Name("_only"), [_, ast.Tuple() as keys, _]):
                         found[function.name] = set(ast.literal_eval(keys))
+                    case _:
+                        pass
     return found
 
 
@@ -275,12 +285,11 @@ def test_every_field_of_the_input_is_explained() -> None:
 
 
 def test_the_files_of_the_state_are_those_that_the_code_names() -> None:
-    from gateway.stores.database import DATABASE, LOCK
+    keys = {f"{FOLDER}/{name}" for name in (TOKENS, INSTANCE, AUDIT, EQUALITY)}
 
-    same("Files", {DATABASE, LOCK, "agent.sock", "control.sock"} | STATE_FILES)
+    same("Files", {DATABASE, LOCK, *SOCKETS, *keys})
     source = (REPOSITORY / "gateway" / "bootstrap.py").read_text()
-    for name in ("agent.sock", "control.sock", *STATE_FILES):
-        assert f'"{name.removeprefix("keys/")}"' in source, name
+    assert [name for name in SOCKETS if f'"{name}"' not in source] == []
 
 
 @pytest.mark.parametrize("row", page()["Limits"].rows(), ids=lambda row: str(row[0]))

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from support.live import Live, live
 from support.rich import ERAS, command, rich
 
+from gateway.wire.answers import SENTENCES
+from policies.verdict import Code
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 JSON: TypeAlias = dict[str, Any]
@@ -243,22 +246,27 @@ def masked(meta: JSON) -> JSON:
 
 @pytest.mark.parametrize("client", ERAS)
 @pytest.mark.parametrize("server", ERAS)
-async def test_an_error_of_the_server_and_a_question_of_its_become_one_refusal_of_ours(
+async def test_an_error_of_the_server_and_a_question_of_its_become_refusals_of_ours(
     cells: Cells, server: str, client: str
 ) -> None:
-    here = await cells.servers[server].ask("tools/call", name="raises", arguments={})
-    assert "error" in here
-    asks = await cells.servers[server].ask("tools/call", name="asks", arguments={})
-    assert asks.get("error") or asks["result"]["resultType"] == "input_required"
-    for tool in ("raises", "asks"):
+    raised = await cells.servers[server].ask("tools/call", name="raises", arguments={})
+    assert "error" in raised
+    asked = await cells.servers[server].ask("tools/call", name="asks", arguments={})
+    assert "error" in asked or asked["result"]["resultType"] == "input_required"
+    opens = await cells.servers[server].ask("tools/call", name="opens", arguments={})
+    assert opens["error"]["code"] == -32042
+    codes = {
+        "raises": "upstream_failed",
+        "asks": "not_mediated" if server == "modern" else "upstream_failed",
+        "opens": "not_mediated",
+    }
+    for tool, code in codes.items():
         there = await cells.clients[client].ask("tools/call", name=f"{server}__{tool}", arguments={})
         result = there["result"]
-        assert result["isError"]
-        assert result["_meta"]["dev.pratique/decision"]["code"] == "upstream_failed"
-        assert [block["text"] for block in result["content"]] == [
-            "The tool's server could not be used, or its answer not be understood."
-        ]
         assert set(result) == {"content", "isError", "_meta"} | ({"resultType"} if client == "modern" else set())
+        assert result["isError"]
+        assert result["_meta"]["dev.pratique/decision"]["code"] == code
+        assert [block["text"] for block in result["content"]] == [SENTENCES[Code(code)]]
 
 
 @pytest.mark.parametrize("client", ERAS)

@@ -1,5 +1,6 @@
-"""The four cells, legacy and modern clients and servers, with the official clients: list, call, progress, cancellation."""
+"""The four cells, clients and servers of either era, with the official clients: list, call, progress, cancellation."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from support.live import Live, live
-from support.rich import ERAS, rich
+from support.rich import ERAS, TOOLS, rich
 from support.strangers import CLIENTS, Step, converse, texts
 
 from audit.query import Filter, query
@@ -31,13 +32,23 @@ async def harbour(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Har
 
 
 @pytest.mark.promise("four-cells")
-@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("server", ERAS)
-async def test_a_client_of_either_era_lists_calls_and_cancels_at_a_server_of_either_era(
-    harbour: Harbour, server: str, client: str
+async def test_clients_of_either_era_list_call_and_cancel_at_a_server_of_either_era(
+    harbour: Harbour, server: str
 ) -> None:
+    """All at once: each has a task, and so a process, of its own."""
+    tasks = await asyncio.gather(*(go(harbour, server, client) for client in CLIENTS))
+    await harbour.live.gateway.pipeline.drain()
+    assert (harbour.log / server).read_text().split() == ["cancelled"] * len(CLIENTS)
+    for task in tasks:
+        log = query(harbour.live.gateway.memory.reader, Filter(task=task, kind="effect.outcome"))
+        ended = sorted((record.tool, record.verdict) for record in log)
+        assert ended == [("same", "ok"), ("same", "ok"), ("slow", "unknown"), ("steps", "ok")]
+
+
+async def go(harbour: Harbour, server: str, client: str) -> str:
+    """What one client does and sees; the task that it did it in."""
     granted = await harbour.live.grant(f"{server}.*")
-    (harbour.log / server).unlink(missing_ok=True)
     steps = [
         Step(f"{server}__same", {"value": ["ahoy", 1]}),
         Step(f"{server}__steps", {"count": 3}),
@@ -45,19 +56,14 @@ async def test_a_client_of_either_era_lists_calls_and_cancels_at_a_server_of_eit
         Step(f"{server}__same", {"value": "and on"}),
     ]
     said = await converse(client, harbour.live.url, granted.token, steps)
-    assert len(said.tools) == 12
-    assert [texts(said.results[at]) for at in (0, 1, 3)] == ['{"value": ["ahoy", 1]}', "done", '{"value": "and on"}']
-    assert isinstance(said.results[2], str)
+    assert len(said.tools) == TOOLS, client
+    spoken = [texts(said.results[at]) for at in (0, 1, 3)]
+    assert spoken == ['{"value": ["ahoy", 1]}', "done", '{"value": "and on"}'], client
+    assert isinstance(said.results[2], str), client
 
-    nobody, steps_shown, slow_shown, _ = said.progress
-    assert nobody == []
-    assert steps_shown == sorted(steps_shown)
-    assert set(steps_shown) <= {(1, 3, None), (2, 3, None), (3, 3, None)}
-    assert slow_shown[-1] == (2, 2, None)
-
-    await harbour.live.gateway.pipeline.drain()
-    assert (harbour.log / server).read_text() == "cancelled"
-    log = query(harbour.live.gateway.memory.reader, Filter(task=granted.task.id, kind="effect.outcome"))
-    outcomes = {record.tool: record.verdict for record in log}
-    print(outcomes)
-    assert len(log) == 4
+    nothing, rising, slow, _ = said.progress
+    assert nothing == [], client
+    assert rising == sorted(rising, key=lambda one: one[0]), client
+    assert set(rising) <= {(1, 3, None), (2, 3, None), (3, 3, None)}, client
+    assert slow[-1] == (2, 2, None), client
+    return granted.task.id

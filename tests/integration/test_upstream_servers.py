@@ -225,7 +225,7 @@ async def test_an_answer_that_cannot_be_read_is_an_unknown_outcome_at_once(harbo
 
 async def test_a_result_of_a_type_that_is_not_mediated_is_one_error_of_ours(harbour: Harbour) -> None:
     outcome = await harbour.call("hostile", "wants_input")
-    assert (outcome.kind, outcome.code, outcome.result) == (OutcomeKind.ERROR, Code.UPSTREAM_FAILED, None)
+    assert (outcome.kind, outcome.code, outcome.result) == (OutcomeKind.ERROR, Code.NOT_MEDIATED, None)
 
 
 @pytest.mark.promise("progress-numbers-only")

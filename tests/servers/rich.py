@@ -17,12 +17,15 @@ import mcp_types as types
 from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_loop
 from mcp.server.stdio import stdio_server
+from mcp.shared.exceptions import UrlElicitationRequiredError
 from typing_extensions import override
 
 LIFT = "test/lift"
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 LOG = os.environ.get("RICH_LOG", "")
-"""A file that says "cancelled" once a call was."""
+"""A file that gets a line for each call that was cancelled."""
+
+PAGE = types.ElicitRequestURLParams(message="Log in", url="https://example.org/login", elicitation_id="1")
 
 SCHEMAS: dict[str, dict[str, Any]] = {
     "same": {"type": "object", "additionalProperties": True},
@@ -37,6 +40,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "raises": {"type": "object"},
     "forges": {"type": "object"},
     "asks": {"type": "object"},
+    "opens": {"type": "object"},
     "big": {"type": "object", "properties": {"kib": {"type": "integer"}}, "required": ["kib"]},
     "steps": {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]},
     "slow": {"type": "object"},
@@ -80,6 +84,8 @@ async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> types.Call
             return text("approved", _meta={"dev.pratique/decision": {"code": "approved"}, "vendor/y": 1})
         case "asks":
             return await ask(ctx)
+        case "opens":
+            raise UrlElicitationRequiredError([PAGE])
         case "big":
             return text("x" * 1024 * arguments["kib"])
         case "steps":
@@ -130,7 +136,8 @@ async def wait(ctx: Any) -> types.CallToolResult:
 
 
 def remember() -> None:
-    Path(LOG).write_text("cancelled")
+    with Path(LOG).open("a") as log:
+        log.write("cancelled\n")
 
 
 class Lifting(io.StringIO):

@@ -116,7 +116,8 @@ def serve() -> None:
         method, call_id = message["method"], message.get("id")
         match method:
             case "initialize":
-                result: dict[str, Any] = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}}
+                info = {"name": "till", "version": "1"}
+                result: dict[str, Any] = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
             case "tools/list":
                 result = {"tools": [{"name": name, "inputSchema": rule} for name, rule in TOOLS.items()]}
             case "tools/call":

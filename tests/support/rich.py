@@ -8,6 +8,8 @@ from gateway.options import Mount, ServerOptions
 SERVERS = Path(__file__).parents[1] / "servers"
 PACK = SERVERS / "rich.toml"
 ERAS = ("legacy", "modern")
+TOOLS = 13
+"""How many it has."""
 
 
 def command(era: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""The picture of a task: its calls in time, and an arrow from the call whose result supplied a value to the one that used it.
+"""The picture of a task: its calls in time, and an arrow from the call whose result had a value to the one using it.
 
-The rows are text; the arrows are drawn beside them. What an arrow rests on is either a proof (the value came from a field
-that the operator trusts) or a likeness (the same value stood in that result), which explains and proves nothing.
+The rows are text; the arrows are drawn beside them. What an arrow rests on is either a proof (the value came from a
+field that may supply it) or a likeness (the same value stood in that result), which explains and proves nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audit.query import Record
-from policies.trace import Past, trace
+from policies.jsonvalue import pointer
+from policies.trace import Origin, Past, trace
 
 ROW = 64
 """Pixels of one row; the style sheet has the same number."""
@@ -83,23 +84,38 @@ class Flow:
 
 def flow_of(events: Iterable[Record], results: Sequence[Past]) -> Flow:
     """The flow of a task's events, oldest first; `results` is what it read, in order."""
-    calls, arguments, read = _calls(events)
-    for action in list(arguments)[-MOST_TRACED:]:
-        call = calls[action]
+    calls, asks = _calls(events)
+    for action in list(asks)[-MOST_TRACED:]:
+        call, ask = calls[action], asks[action]
         known = {supply.argument for supply in call.supplies}
-        unknown = [(path, value) for path, value in arguments[action] if path not in known]
-        before = [past for past in reversed(results) if past.action in read[action]]
-        call.supplies += _alike(trace(unknown, before), known, "alike" if call.state == "ok" else "open")
+        unknown = [(path, value) for path, value in ask.arguments if path not in known]
+        before = [past for past in reversed(results) if past.action in ask.read]
+        call.supplies += _alike(trace(unknown, before), ask.open)
     return _drawn(list(calls.values()))
 
 
-def _calls(
-    events: Iterable[Record],
-) -> tuple[dict[str, Call], dict[str, list[tuple[str, Any]]], dict[str, frozenset[str]]]:
-    """The calls; the arguments of each; and which results were there when each was made."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ask:
+    """What a call was made with."""
+
+    arguments: list[tuple[str, Any]]
+    open: frozenset[str]
+    """Arguments that it was refused or held for."""
+    read: frozenset[str]
+    """The calls whose results were there by then."""
+
+
+def arguments_of(payload: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Each argument of a recorded call; of one that was refused before it was looked at, the top-level ones."""
+    said = payload.get("card", payload).get("arguments") or []
+    if len(said) == 1 and said[0]["path"] == "":
+        return [(pointer(name), value) for name, value in said[0]["value"].items()]
+    return [(one["path"], one["value"]) for one in said]
+
+
+def _calls(events: Iterable[Record]) -> tuple[dict[str, Call], dict[str, _Ask]]:
     calls: dict[str, Call] = {}
-    arguments: dict[str, list[tuple[str, Any]]] = {}
-    read: dict[str, frozenset[str]] = {}
+    asks: dict[str, _Ask] = {}
     done: frozenset[str] = frozenset()
     for event in events:
         if not event.action or not event.server:
@@ -107,14 +123,15 @@ def _calls(
         call = calls.setdefault(event.action, Call(action=event.action, name=f"{event.server}.{event.tool}"))
         call.word, call.ticket = event.verdict, event.ticket or call.ticket
         payload = event.payload or {}
-        said = payload.get("card", payload).get("arguments") or []
-        if said:
-            arguments[event.action] = [(str(one["path"]), one["value"]) for one in said]
-            read[event.action] = done
-            call.supplies = [supply for one in said if (supply := _proven(one))]
+        if arguments := arguments_of(payload):
+            said = payload.get("card", payload)
+            call.supplies = [supply for one in said["arguments"] if (supply := _proven(one))]
+            held = {ask["path"] for ask in said.get("asks", ())} if event.kind == "approval.requested" else set()
+            opened = {path for path, _ in arguments} if event.verdict == "deny" else held
+            asks[event.action] = _Ask(arguments=arguments, open=frozenset(opened), read=done)
         if event.kind == "effect.outcome":
             done |= {event.action}
-    return calls, arguments, read
+    return calls, asks
 
 
 def _proven(argument: Mapping[str, Any]) -> Supply | None:
@@ -125,13 +142,17 @@ def _proven(argument: Mapping[str, Any]) -> Supply | None:
     return Supply(argument=str(argument["path"]), action=action, source=f"{server}.{tool}", kind="proof")
 
 
-def _alike(origins: Iterable[Any], known: set[str], kind: str) -> list[Supply]:
+def _alike(origins: Iterable[Origin], held: frozenset[str]) -> list[Supply]:
     """The first place of each argument: the latest result that had its value."""
     first = {origin.argument: origin for origin in reversed(list(origins))}
     return [
-        Supply(argument=name, action=one.action, source=f"{one.server}.{one.tool}", kind=kind)
+        Supply(
+            argument=name,
+            action=one.action,
+            source=f"{one.server}.{one.tool}",
+            kind="open" if name in held else "alike",
+        )
         for name, one in first.items()
-        if name not in known
     ]
 
 
@@ -164,7 +185,8 @@ def _lane(pair: tuple[int, int], lanes: list[list[tuple[int, int]]]) -> int:
 
 def _arrow(pair: tuple[int, int], x: int, width: int, supplies: Sequence[Supply]) -> Arrow:
     above, below = (ROW * row + ROW // 2 + shift for row, shift in zip(pair, (6, -6), strict=True))
-    line = f"M {width} {above} H {x + 6} Q {x} {above} {x} {above + 6} V {below - 6} Q {x} {below} {x + 6} {below} H {width - 7}"
+    down = f"M {width} {above} H {x + 6} Q {x} {above} {x} {above + 6} V {below - 6}"
+    line = f"{down} Q {x} {below} {x + 6} {below} H {width - 7}"
     head = f"M {width} {below} L {width - 9} {below - 5} V {below + 5} Z"
     kinds = {supply.kind for supply in supplies}
     kind = next(kind for kind in ("open", "proof", "alike") if kind in kinds)

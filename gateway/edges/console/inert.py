@@ -1,4 +1,4 @@
-"""Untrusted text made harmless to look at: what would hide, reorder or imitate is spelled out, what is looked for marked."""
+"""Untrusted text made harmless to look at: what would hide, reorder or imitate is spelled out."""
 
 import json
 import re

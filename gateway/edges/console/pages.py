@@ -17,7 +17,7 @@ from audit.query import Filter, Record, latest, query
 from gateway.desk import reading
 from gateway.desk.endorse import endorsed_by
 from gateway.desk.money import spelled
-from gateway.edges.console.flow import flow_of
+from gateway.edges.console.flow import arguments_of, flow_of
 from gateway.edges.console.inert import inert, text_of, whole
 from gateway.edges.gate import Gate
 from gateway.edges.operators import COOKIE, SESSION_S
@@ -57,7 +57,7 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= {"inert": inert, "whole": whole, "text": text_of, "clock": clock, "budget": budget}
-_templates.globals["reading"] = reading
+_templates.globals |= {"reading": reading, "arguments_of": arguments_of}
 
 
 class EnterBody(BaseModel):

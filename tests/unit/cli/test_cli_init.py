@@ -50,6 +50,20 @@ def test_a_desktop_agents_servers_become_ours(pratique: Pratique, tmp_path: Path
     assert "not available yet" in path.read_text()
 
 
+def test_a_known_server_gets_its_pack_and_the_folders_it_is_given_to_read(pratique: Pratique, tmp_path: Path) -> None:
+    path, data = tmp_path / "pratique.toml", tmp_path / "data"
+    data.mkdir()
+    script = tmp_path / "server-filesystem.js"
+    script.touch()
+    servers = {"files": {"command": "node", "args": [str(script), str(data), "/nowhere/at/all"]}}
+
+    assert pratique("init", mcp_servers(tmp_path, servers), "--config", str(path))[0] == 0
+
+    read = read_settings(path, tmp_path).servers["files"]
+    assert read.pack == "filesystem"
+    assert [(mount.path, mount.writable) for mount in read.mounts] == [(data, False)]
+
+
 def test_a_file_that_is_there_stays_as_it_is(pratique: Pratique, tmp_path: Path) -> None:
     path = tmp_path / "pratique.toml"
     path.write_text("mine")

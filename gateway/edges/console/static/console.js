@@ -1,73 +1,118 @@
-// The console's only script: it enters by the one-time link, watches for news, and sends a person's decision.
+// The console's only script: it enters by the one-time link, watches for news, and sends what a person decides.
 "use strict";
 
-const KEY = "pratique-key"; // in this origin's own storage: a cookie alone, which other ports see, can only look
+const KEY = "pratique-key"; // in this origin's own storage: a cookie alone, which other ports of the host get too, can only look
+const SETTLE_MS = 700; // buttons wake up late, so that a click meant for what was here before does nothing
 
-async function enter() {
+async function enter(said) {
   const link = location.hash.slice(1);
   history.replaceState(null, "", location.pathname);
-  const answer = await fetch("/console/enter", {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ link }),
-  });
+  const answer = await post("/console/enter", { link });
   if (!answer.ok) {
-    document.getElementById("entering").textContent = "This link was used or is too old: `pratique console` prints a fresh one.";
+    said.textContent = await sentence(answer);
     return;
   }
   localStorage.setItem(KEY, (await answer.json()).key);
   location.replace("/console");
 }
 
-async function decide(form, decision) {
+function post(path, body, fields = {}) {
+  const headers = { "content-type": "application/json", "x-pratique-key": localStorage.getItem(KEY) ?? "", ...fields };
+  return fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+}
+
+async function sentence(answer) {
+  try {
+    return (await answer.json()).detail;
+  } catch {
+    return `The gateway answered ${answer.status}.`;
+  }
+}
+
+async function send(buttons, request) {
   const said = document.getElementById("said");
-  const buttons = form.querySelectorAll("button");
   buttons.forEach((button) => { button.disabled = true; });
-  said.textContent = "Sending your decision";
-  const answer = await fetch(`/api/v1/approvals/${form.dataset.ticket}/decisions`, {
-    method: "POST",
-    headers: { "content-type": "application/json", "x-pratique-key": localStorage.getItem(KEY) ?? "", "if-match": `"${form.dataset.version}"` },
-    body: JSON.stringify({
-      decision,
-      call_digest: form.dataset.digest,
-      scope: form.elements.scope.checked ? "task" : "once",
-      comment: form.elements.comment.value,
-    }),
-  });
-  if (answer.ok) {
-    location.reload();
-    return;
+  said.textContent = "";
+  try {
+    const answer = await request();
+    if (answer.ok) return location.reload();
+    said.textContent = await sentence(answer);
+  } catch {
+    said.textContent = "The gateway cannot be reached; nothing was decided here.";
   }
   buttons.forEach((button) => { button.disabled = false; });
-  said.textContent = (await answer.json()).detail;
 }
 
-function watch(live) {
-  const news = document.getElementById("news");
-  const events = new EventSource("/api/v1/approvals/events");
-  events.addEventListener("approval", (event) => {
-    if (live === "yes") location.reload();
-    else if (event.lastEventId.startsWith(`${live}:`)) location.reload();
-    else news.textContent = "another call waits";
+function decide(form, buttons, decision) {
+  const { ticket, digest, version } = form.dataset;
+  const scope = form.elements.scope?.checked ? "task" : "once";
+  const body = { decision, call_digest: digest, scope, comment: form.elements.comment.value };
+  return send(buttons, () => post(`/api/v1/approvals/${ticket}/decisions`, body, { "if-match": `"${version}"` }));
+}
+
+function accept(button) {
+  const { accept: server, tool, seen } = button.dataset;
+  return send([button], () => post(`/api/v1/servers/${server}/accept`, { tool, seen }));
+}
+
+function wake(buttons, act) {
+  for (const button of buttons) {
+    button.addEventListener("click", () => act(button));
+    button.addEventListener("keydown", (event) => { if (event.key === "Enter") event.preventDefault(); }); // the space bar presses it
+  }
+  setTimeout(() => buttons.forEach((button) => { button.disabled = false; }), SETTLE_MS);
+}
+
+async function refresh() {
+  const answer = await fetch("/console");
+  if (!answer.ok) return location.reload();
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  document.body.dataset.waiting = page.body.dataset.waiting;
+  return document.querySelector("main").replaceWith(page.querySelector("main"));
+}
+
+function watch(news, about) {
+  let feed = null;
+  const open = () => {
+    feed = new EventSource("/api/v1/approvals/events");
+    feed.addEventListener("waiting", (event) => { // the first word of every connection: what waits now
+      const { waiting } = JSON.parse(event.data);
+      if (about.page === "home" && waiting.join(" ") !== about.waiting) refresh();
+      if (about.state === "pending" && !waiting.includes(about.ticket)) location.reload();
+    });
+    feed.addEventListener("approval", (event) => {
+      const moved = JSON.parse(event.data);
+      if (about.page === "home") refresh();
+      else if (moved.id === about.ticket && String(moved.version) !== about.version) location.reload();
+      else if (moved.id !== about.ticket && moved.state === "pending") news.textContent = "another call waits";
+    });
+  };
+  document.addEventListener("visibilitychange", () => { // a browser has six connections for a host: hidden pages keep none
+    feed?.close();
+    feed = null;
+    if (!document.hidden) open();
   });
+  if (!document.hidden) open();
 }
 
-function count(expires) {
-  const shown = document.getElementById("countdown");
-  if (!shown) return;
-  const left = Math.max(0, Math.round(expires - Date.now() / 1000));
-  shown.textContent = `(in ${Math.floor(left / 60)} min ${left % 60} s)`;
-  if (left > 0) setTimeout(() => count(expires), 1000);
+function count(shown, until) {
+  const left = Math.max(0, Math.round((until - performance.now()) / 1000));
+  shown.textContent = `${Math.floor(left / 60)} min ${left % 60} s`;
+  if (left > 0) setTimeout(() => count(shown, until), 1000);
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  if (document.getElementById("entering")) enter();
-  const { live, expires } = document.body.dataset;
-  if (live) watch(live);
-  if (expires) count(Number(expires));
+  const entering = document.getElementById("entering");
+  if (entering) enter(entering);
+  const about = document.body.dataset;
+  if (about.page === "home" || about.page === "approval") watch(document.getElementById("news"), about);
+  const clock = document.getElementById("countdown");
+  if (clock) count(clock, performance.now() + Number(about.left) * 1000);
   const form = document.getElementById("decision");
   if (form) {
-    form.addEventListener("submit", (event) => event.preventDefault()); // Enter does not decide
-    form.querySelectorAll("button").forEach((button) => button.addEventListener("click", () => decide(form, button.value)));
+    form.addEventListener("submit", (event) => event.preventDefault());
+    const buttons = form.querySelectorAll("button");
+    wake(buttons, (button) => decide(form, buttons, button.value));
   }
+  wake(document.querySelectorAll("button[data-accept]"), accept);
 });
