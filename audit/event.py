@@ -23,7 +23,6 @@ KINDS = frozenset(
         "definition.accepted",
         "unknown.settled",
         "refusals.counted",
-        "checkpoint.key",
     }
 )
 """Every kind written today; the leaf format has room for more (`docs/decisions/`)."""

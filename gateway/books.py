@@ -59,7 +59,7 @@ class GatewayBooks:
             deadline_s=server.deadline_s,
             max_result_bytes=server.max_result_bytes,
         )
-        submitted = self.ledger.submit(Commit(intent=intent, clock=self.clock), early=intent.early)
+        submitted = self.ledger.submit(Commit(intent=intent, memory=self.memory, clock=self.clock), early=intent.early)
         if not intent.early:
             return await submitted.durable
         self._syncing[case.action.id] = submitted.durable

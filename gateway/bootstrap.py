@@ -85,6 +85,7 @@ class Running:
     table: Table
     books: GatewayBooks
     finder: Finder
+    rules: InForce
     log: AuditLog
     unknown: int
     """Calls whose outcome was lost with the last process."""
@@ -93,21 +94,30 @@ class Running:
     def url(self) -> str:
         return f"http://{self.options.host}:{self.port}"
 
+    async def reload_policy(self) -> None:
+        """Read the bundles again. A bad one changes nothing and is named in the log; decisions under way are stale."""
+        if error := self.rules.reload(self.options.bundles):
+            logger.error("the policy stays as it was", extra={"error": str(error)})
+            return
+        await _in_force(self.ledger, self.rules.bundle.revision, self.options)
+
     def console_link(self) -> str:
         """A fresh one-time link."""
         return f"{self.url}/console/enter#{self.sessions.link()}"
 
 
 async def serve(options: Options, *, ready: Callable[[Running], None] | None = None) -> None:
-    """Run a gateway until SIGINT or SIGTERM; `ready` is told when it answers.
+    """Run a gateway until SIGINT or SIGTERM, reading its policy again at SIGHUP; `ready` is told when it answers.
 
     Raises:
         PratiqueError: it cannot run with these settings, this store, or on this machine.
     """
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    reloads: list[asyncio.Task[None]] = []
     for one in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(one, stopped.set)
     async with running(options) as gateway:
+        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.append(loop.create_task(gateway.reload_policy())))
         if ready:
             ready(gateway)
         await stopped.wait()
@@ -145,7 +155,8 @@ async def _build(
     log = AuditLog(keyring.origin, keyring.signer)
     ledger = await _ledger(database, log)
     closing.push_async_callback(ledger.stop)
-    await _in_force(ledger, rules.bundle.revision, options, packs)
+    await _in_force(ledger, rules.bundle.revision, options)
+    await _packs_in_force(ledger, packs)
     reader = closing.enter_context(contextlib.closing(database.reader()))
     definitions = Definitions(ledger, time.time, {name: server.definitions for name, server in options.servers.items()})
     definitions.read(reader)
@@ -209,6 +220,7 @@ async def _build(
         table=table,
         books=books,
         finder=finder,
+        rules=rules,
         log=log,
         unknown=unknown,
     )
@@ -300,28 +312,27 @@ def _pack(server: ServerOptions) -> Pack:
         raise ConfigError(f"server '{server.name}': {error}") from error
 
 
-async def _in_force(ledger: Ledger, revision: str, options: Options, packs: Mapping[str, Pack]) -> None:
-    """Write what decides from now on: the policy's revision, which commits compare, and every server's pack."""
-    now, without = time.time(), sorted(options.unsafe_without)
-    policy = Event(
-        id=new_id("evt"), kind="policy.activated", time=now, payload={"revision": revision, "without": without}
+async def _in_force(ledger: Ledger, revision: str, options: Options) -> None:
+    """Write which policy decides from now on: commits compare it with what was judged."""
+    without = sorted(options.unsafe_without)
+    event = Event(
+        id=new_id("evt"),
+        kind="policy.activated",
+        time=time.time(),
+        payload={"revision": revision, "without": without},
     )
-    activated = [
-        Event(
-            id=new_id("evt"),
-            kind="pack.activated",
-            time=now,
-            payload={"pack": pack.name, "digest": pack.digest},
-            server=name,
-        )
-        for name, pack in packs.items()
-    ]
 
     def unit(db: sqlite3.Connection) -> Done[None]:
         db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('policy', ?)", (revision,))
-        return Done(value=None, events=(policy, *activated))
+        return Done(value=None, events=(event,))
 
     await ledger.run(unit)
+
+
+async def _packs_in_force(ledger: Ledger, packs: Mapping[str, Pack]) -> None:
+    record = _recorder(ledger)
+    for name, pack in packs.items():
+        await record("pack.activated", {"pack": pack.name, "digest": pack.digest}, server=name)
 
 
 def _recorder(ledger: Ledger) -> Record:

@@ -51,3 +51,9 @@ class Action:
     """Tool name, resource URI, prompt name or completion reference, as the upstream knows it."""
     arguments: JSONObject
     """As sent, then (after the definition stage) with the schema's defaults filled in."""
+
+    def filled(self, arguments: JSONObject) -> "Action":
+        """The same action with its arguments filled in."""
+        return Action(
+            id=self.id, kind=self.kind, subject=self.subject, server=self.server, name=self.name, arguments=arguments
+        )

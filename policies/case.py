@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from policies.grant import Grant
 from policies.jsonvalue import JSON, JSONObject, canonical
 from policies.label import Label, join_all
 from policies.pack import NO_PACK, UNKNOWN_TOOL, ArgumentSpec, Form, Pack, ToolPack
-from policies.verdict import PERMIT, Code, Severity, Verdict, deny
+from policies.verdict import PERMIT, Code, Verdict, deny
 
 
 class Pin(StrEnum):
@@ -46,8 +46,8 @@ class Argument:
     spec: ArgumentSpec
     label: Label
     proof: str = ""
-    """What proves it: `grant:0` (a rule's index), `result` (a trusted or attested field), `endorsed`, `default` (a switch
-    where its pinned definition puts it); empty: nothing does."""
+    """What proves it: `grant:0` (a rule's index), `result` (a trusted or attested field), `endorsed`, `default` (a
+    switch where its pinned definition puts it); empty: nothing does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,20 +142,46 @@ class Case:
     def _digest(self, *parts: object) -> str:
         action = self.action
         call = canonical([action.subject.root, action.subject.task, action.server, action.name, *parts])
-        return hmac.new(self.seen.key, call, "sha256").hexdigest()
+        return hmac.digest(self.seen.key, call, "sha256").hex()
 
     @property
     def is_denied(self) -> bool:
-        return self.verdict.severity is Severity.DENY
+        return bool(self.verdict.denials)
 
     @property
     def label(self) -> Label:
         """The join of every argument's label: what the call carries."""
         return join_all(argument.label for argument in self.arguments)
 
+    def learned(
+        self,
+        *,
+        action: Action | None = None,
+        verdict: Verdict | None = None,
+        tool: ToolPack | None = None,
+        rules: tuple[int, ...] | None = None,
+        arguments: tuple[Argument, ...] | None = None,
+        spends: tuple[str, int] | None = None,
+        policy: str | None = None,
+        defaulted: frozenset[str] | None = None,
+    ) -> "Case":
+        """The case with what a step learned; None is nothing new. Written out: `replace` costs five times as much."""
+        return Case(
+            action=self.action if action is None else action,
+            seen=self.seen,
+            verdict=self.verdict if verdict is None else verdict,
+            tool=self.tool if tool is None else tool,
+            rules=self.rules if rules is None else rules,
+            arguments=self.arguments if arguments is None else arguments,
+            spends=self.spends if spends is None else spends,
+            policy=self.policy if policy is None else policy,
+            defaulted=self.defaulted if defaulted is None else defaulted,
+            approval=self.approval,
+        )
+
     def joined(self, verdict: Verdict) -> "Case":
         joined = self.verdict.join(verdict)
-        return self if joined is self.verdict else replace(self, verdict=joined)
+        return self if joined is self.verdict else self.learned(verdict=joined)
 
     def denied(self, code: Code, detail: str = "", path: str = "") -> "Case":
         return self.joined(deny(code, detail, path))

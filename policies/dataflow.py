@@ -5,8 +5,6 @@ asked. Each class of data that the call carries must be declared or approved for
 address in a body must have been supplied by somebody.
 """
 
-from dataclasses import replace
-
 from policies.bodies import found_in
 from policies.case import Argument, Case
 from policies.forms import canonical_form, spellings
@@ -23,9 +21,11 @@ MAX_FINDINGS = 16
 
 def consider(case: Case) -> Case:
     """The case with every argument labelled, the amount it spends, and what data flow has to say of it."""
-    case = replace(case, tool=case.seen.pack.tool(case.action.name))
-    case = replace(case, arguments=labelled(case))
-    if case.authority in case.seen.refused:
+    tool = case.seen.pack.tool(case.action.name)
+    if case.tool is not tool:
+        case = case.learned(tool=tool)
+    case = case.learned(arguments=labelled(case))
+    if case.seen.refused and case.authority in case.seen.refused:
         return case.denied(Code.DENIED_BY_PERSON, "a person refused a call with the same effect")
     case = _spending(case)
     return case.joined(_proof_asked(case)).joined(_flow_asked(case)).joined(_bodies_asked(case))
@@ -130,4 +130,4 @@ def _spending(case: Case) -> Case:
     left = case.seen.budgets.get(f"spend:{currency}", case.seen.grant.spend.get(currency, 0))
     if amount > left:
         return case.denied(Code.CAPABILITY_EXHAUSTED, f"{left} minor units of {currency} are left of what was granted")
-    return replace(case, spends=(currency, amount))
+    return case.learned(spends=(currency, amount))

@@ -8,11 +8,12 @@ from typing import Final, TypeAlias
 
 from policies.case import Argument, Case
 from policies.jsonvalue import JSONObject
-from policies.label import Label
+from policies.label import Integrity, Label
 
 Shape: TypeAlias = "dict[str, Shape] | list[Shape] | None"
 """An object's fields, a list's elements, or a leaf. `ANY` is whatever it is."""
 
+_INTEGRITY: Final = {level: level.name.lower() for level in Integrity}
 ANY: Final[dict[str, Shape]] = {}
 
 _LABEL: dict[str, Shape] = {"integrity": None, "classes": [None], "readers": [None]}
@@ -54,10 +55,10 @@ def document(case: Case, *, without: frozenset[str] = frozenset(), values: bool 
     return {
         "agent": action.subject.agent,
         "principal": action.subject.principal,
-        "kind": action.kind.value,
+        "kind": str(action.kind),
         "server": action.server,
         "tool": action.name,
-        "effect": case.tool.effect.value,
+        "effect": str(case.tool.effect),
         "pure": case.tool.pure,
         "idempotent": case.tool.idempotent,
         "arguments": [_argument(argument, values=values) for argument in case.arguments],
@@ -70,22 +71,25 @@ def document(case: Case, *, without: frozenset[str] = frozenset(), values: bool 
 
 
 def _argument(argument: Argument, *, values: bool) -> JSONObject:
-    abstract = {
+    spec, label = argument.spec, argument.label
+    abstract: JSONObject = {
         "path": argument.path,
-        "role": argument.spec.role.value,
-        "form": argument.spec.form.value,
-        "authority": argument.spec.role.is_authority,
-        "integrity": argument.label.integrity.name.lower(),
-        "classes": sorted(argument.label.classes),
+        "role": str(spec.role),
+        "form": str(spec.form),
+        "authority": spec.role.is_authority,
+        "integrity": _INTEGRITY[label.integrity],
+        "classes": sorted(label.classes),
         "proven": bool(argument.proof),
         "proof": argument.proof.partition(":")[0],
     }
-    return abstract | {"value": argument.value} if values else abstract
+    if values:
+        abstract["value"] = argument.value
+    return abstract
 
 
 def _label(label: Label) -> JSONObject:
     return {
-        "integrity": label.integrity.name.lower(),
+        "integrity": _INTEGRITY[label.integrity],
         "classes": sorted(label.classes),
         "readers": None if label.readers is None else sorted(label.readers),
     }

@@ -84,6 +84,7 @@ def _number(value: JSON) -> str | None:
 
 
 _MAX_INT = 2**53
+_SPACE = re.compile(r"\s")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")  # RFC 3339
 
@@ -104,7 +105,7 @@ def _date(value: str) -> str | None:
 
 
 def _id(value: str) -> str | None:
-    return None if any(character.isspace() for character in value) else value
+    return None if _SPACE.search(value) else value
 
 
 def _path(value: str) -> str | None:

@@ -25,4 +25,8 @@ def digest(value: object) -> str:
 
 def pointer(*steps: str | int) -> str:
     """A JSON pointer (RFC 6901) from its steps."""
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+    return "".join(["/" + _escaped(str(step)) for step in steps])
+
+
+def _escaped(step: str) -> str:
+    return step.replace("~", "~0").replace("/", "~1") if "~" in step or "/" in step else step

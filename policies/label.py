@@ -6,7 +6,7 @@ that `b` is at least as restrictive as `a`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import reduce
 from typing import TypeAlias
@@ -54,10 +54,10 @@ class Label:
 
     def join(self, other: "Label") -> "Label":
         """The least label that both flow to."""
-        if self == other:
+        if self is other:
             return self
         return Label(
-            integrity=min(self.integrity, other.integrity),
+            integrity=self.integrity if self.integrity <= other.integrity else other.integrity,
             readers=_shared(self.readers, other.readers),
             classes=self.classes | other.classes,
             sources=self.sources | other.sources,
@@ -75,11 +75,16 @@ class Label:
 
     def bare(self) -> "Label":
         """The same label without its sources: what an approval is compared by, since sources only explain."""
-        return replace(self, sources=frozenset())
+        return self._from(frozenset())
 
     def coarse(self) -> "Label":
         """The same label with its sources named by server and tool alone, so that a mark stays small."""
-        return replace(self, sources=frozenset(Source(s.server, s.tool) for s in self.sources))
+        if all(not (source.action or source.path) for source in self.sources):
+            return self
+        return self._from(frozenset(Source(source.server, source.tool) for source in self.sources))
+
+    def _from(self, sources: frozenset[Source]) -> "Label":
+        return Label(integrity=self.integrity, readers=self.readers, classes=self.classes, sources=sources)
 
 
 CLEAN = Label(integrity=Integrity.GRANTED)

@@ -7,10 +7,11 @@ else is untrusted and carries the holder's mark, as bodies do: all that was read
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from policies.case import Argument, Case
 from policies.forms import as_sent, canonical_form, form_for, spellings
-from policies.grant import Constraint, Op, Rule
+from policies.grant import Constraint, Op, Rule, Scalar
 from policies.jsonvalue import JSON, JSONObject, pointer
 from policies.label import Integrity, Label
 from policies.pack import ArgumentSpec, Effect, Form, Role, ToolPack
@@ -27,8 +28,10 @@ _FEW = 16
 
 def labelled(case: Case) -> tuple[Argument, ...]:
     """Every argument under the proofs of the one granted rule that leaves least to ask."""
-    known = [_without_grant(case, path, value, spec) for path, value, spec in leaves(case.action.arguments, case.tool)]
-    known.extend(_left_out(case))
+    unproven = _UNTRUSTED.join(case.seen.mark)
+    found = leaves(case.action.arguments, case.tool)
+    found.extend(_left_out(case))
+    known = [_without_grant(case, path, value, spec, unproven) for path, value, spec in found]
     best = known
     for index in case.rules:
         granted = _under(case.seen.grant.rules[index], f"grant:{index}", known)
@@ -94,7 +97,9 @@ def _under(rule: Rule, proof: str, known: list[Argument]) -> list[Argument]:
     """The arguments with those that this rule pins proven by it."""
     slots = [constraint for constraint in rule.constraints if constraint.op in (Op.EQUALS, Op.IN)]
     return [
-        replace(argument, label=_GRANTED, proof=proof) if any(_pins(slot, argument) for slot in slots) else argument
+        Argument(path=argument.path, value=argument.value, spec=argument.spec, label=_GRANTED, proof=proof)
+        if any(_pins(slot, argument) for slot in slots)
+        else argument
         for argument in known
     ]
 
@@ -104,15 +109,17 @@ def _open(arguments: list[Argument], case: Case) -> int:
 
 
 def _pins(slot: Constraint, argument: Argument) -> bool:
-    sent = as_sent(argument.spec.form, argument.value)
-    return (
-        sent is not None
-        and _names(slot.argument, argument.path)
-        and any(
-            type(value) is type(argument.value) and sent in spellings(argument.spec.form, value)
-            for value in slot.values
-        )
-    )
+    if not _names(slot.argument, argument.path):
+        return False
+    form, value = argument.spec.form, argument.value
+    sent = as_sent(form, value)
+    return sent is not None and (type(value), sent) in _said_by(slot.values, tuple(map(type, slot.values)), form)
+
+
+@lru_cache(maxsize=1024)
+def _said_by(values: tuple[Scalar, ...], types: tuple[type, ...], form: Form) -> frozenset[tuple[type, str]]:
+    """Every spelling that a slot proves, with its type. The types are in the key, in which `1` and `True` are equal."""
+    return frozenset((kind, said) for value, kind in zip(values, types, strict=True) for said in spellings(form, value))
 
 
 def _names(argument: str, path: str) -> bool:
@@ -128,15 +135,15 @@ def _reaches(pattern: str, path: str) -> bool:
     return len(ours) == len(theirs) and all(mine in ("*", step) for mine, step in zip(ours, theirs, strict=True))
 
 
-def _without_grant(case: Case, path: str, value: JSON, spec: ArgumentSpec) -> Argument:
+def _without_grant(case: Case, path: str, value: JSON, spec: ArgumentSpec, unproven: Label) -> Argument:
     """What the task has seen, and what a person or the operator has said of this very argument."""
-    label, proof = _UNTRUSTED.join(case.seen.mark), ""
+    label, proof = unproven, ""
     seen = None if spec.role is Role.BODY else _seen(case, spec.form, value)
     if seen is not None:
         suffices = (demanded(spec.role, case.tool.effect) or Integrity.UNTRUSTED) <= seen.integrity
         label, proof = seen if suffices else seen.join(label), "result"
     if seen is None or seen.integrity < Integrity.ENDORSED:
-        if is_endorsed(case, path, spec.form, canonical_form(spec.form, value)):
+        if case.seen.endorsed and is_endorsed(case, path, spec.form, canonical_form(spec.form, value)):
             label, proof = _ENDORSED, "endorsed"
         elif spec.role is Role.CONTROL and _is_default(case, path, value):
             label, proof = _TRUSTED, "default"
@@ -171,15 +178,17 @@ def _is_default(case: Case, path: str, value: JSON) -> bool:
     return is_switch and type(schema["default"]) is type(value) and schema["default"] == value
 
 
-def _left_out(case: Case) -> Iterator[Argument]:
+def _left_out(case: Case) -> Iterator[tuple[str, JSON, ArgumentSpec]]:
     """Authority arguments that the call leaves to the server, so that its ambient state never chooses unseen."""
     if case.tool.effect is Effect.READ:
         return
     named = [name for name in case.tool.arguments if not name.startswith("/")]
     for name in _properties(case) if case.seen.definition else named:
+        if name in case.action.arguments:
+            continue
         spec = _spec(case.tool, (name,))
-        if name not in case.action.arguments and spec.role.is_authority and not spec.optional:
-            yield _without_grant(case, pointer(name), None, replace(spec, form=Form.NUMBER))
+        if spec.role.is_authority and not spec.optional:
+            yield pointer(name), None, replace(spec, form=Form.NUMBER)
 
 
 def _properties(case: Case) -> Mapping[str, JSON]:

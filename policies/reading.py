@@ -6,14 +6,15 @@ must never buy time or trust.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, TypeAlias
+
+import msgspec
 
 from policies.forms import form_for, spellings
 from policies.jsonvalue import JSON, JSONObject, pointer
-from policies.label import CLEAN, Integrity, Label, Source, join_all
+from policies.label import Integrity, Label, Source, join_all
 from policies.pack import Form, ResultField, ToolPack
 
 MAX_CHARS = 262_144
@@ -75,7 +76,7 @@ def read_result(result: JSONObject, tool: ToolPack, server: str, tool_name: str,
     if floor is not None:
         met.add(floor)
         atoms.clear()
-    label = join_all(met).join(_of(origin)) if met else _of(origin)
+    label = _from(join_all(met), origin)
     return Reading(label=label, atoms=tuple(atoms))
 
 
@@ -96,8 +97,11 @@ def _label_of(found: ResultField, server: str) -> Label:
     return Label(integrity=found.integrity, readers=found.readers, classes=classes)
 
 
-def _of(origin: Source) -> Label:
-    return Label(integrity=CLEAN.integrity, sources=frozenset({origin}))
+def _from(label: Label, source: Source) -> Label:
+    """The label of what stands in this place."""
+    return Label(
+        integrity=label.integrity, readers=label.readers, classes=label.classes, sources=label.sources | {source}
+    )
 
 
 def _atoms(form: Form, value: JSON, label: Label, origin: Source, steps: tuple[str | int, ...]) -> Iterator[Atom]:
@@ -105,9 +109,11 @@ def _atoms(form: Form, value: JSON, label: Label, origin: Source, steps: tuple[s
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return
     form = form_for(form, value)
-    for spelling in spellings(form, value):
-        source = Source(origin.server, origin.tool, origin.action, pointer(*steps))
-        yield form, spelling, label.join(_of(source))
+    said = spellings(form, value)
+    if said:
+        label = _from(label, Source(origin.server, origin.tool, origin.action, pointer(*steps)))
+    for spelling in said:
+        yield form, spelling, label
 
 
 # ---- walking a result ----------------------------------------------------------------------------------------------
@@ -122,7 +128,7 @@ class _Budget:
     nodes: int = MAX_NODES
     chars: int = MAX_CHARS
 
-    def take(self, *, nodes: int = 0, chars: int = 0) -> None:
+    def take(self, nodes: int, chars: int) -> None:
         self.nodes -= nodes
         self.chars -= chars
         if self.nodes < 0 or self.chars < 0:
@@ -139,8 +145,22 @@ class _Node:
     """How many of the steps to here are no `*`: of two paths of one length the more literal counts."""
 
 
-@lru_cache(maxsize=1024)
+MAX_TREES = 1_024
+_TREES: dict[int, tuple[tuple[ResultField, ...], _Node]] = {}
+"""By the identity of the fields, which are kept beside, so that no other tuple can take it over."""
+
+
 def _tree(fields: tuple[ResultField, ...]) -> _Node:
+    """The fields as a tree, made once. They belong to a pack, so the tuple's identity is the key: hashing it is slow."""
+    known = _TREES.get(id(fields))
+    if known is None:
+        if len(_TREES) >= MAX_TREES:
+            _TREES.clear()
+        known = _TREES[id(fields)] = fields, _grown(fields)
+    return known[1]
+
+
+def _grown(fields: tuple[ResultField, ...]) -> _Node:
     root = _Node()
     for entry in fields:
         node = root
@@ -156,34 +176,34 @@ def _walk(body: JSON, tree: _Node, budget: _Budget) -> Iterator[tuple[tuple[str 
     stack: list[tuple[tuple[str | int, ...], JSON, list[_Node], ResultField | None]] = [((), body, [tree], None)]
     while stack:
         steps, value, nodes, found = stack.pop()
-        budget.take(nodes=1, chars=len(value) if isinstance(value, str) else 0)
-        if isinstance(value, dict | list) and (value or nodes):
-            if len(steps) >= MAX_DEPTH:
-                raise _TooMuch
-            for step, inner in _children(value, budget):
-                onward = [after for node in nodes for after in _after(node, str(step))] if nodes else nodes
-                stack.append(((*steps, step), inner, onward, _covering(onward, found)))
-        else:
+        budget.take(1, len(value) if isinstance(value, str) else 0)
+        if not isinstance(value, dict | list) or not (value or nodes):
             yield steps, value, found
+            continue
+        if len(steps) >= MAX_DEPTH:
+            raise _TooMuch
+        if isinstance(value, dict):
+            budget.take(0, sum(map(len, value)))
+        for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            onward = _onward(nodes, str(step)) if nodes else nodes
+            stack.append(((*steps, step), inner, onward, _covering(onward, found)))
 
 
-def _children(value: JSON, budget: _Budget) -> Iterable[tuple[str | int, JSON]]:
-    if isinstance(value, list):
-        return enumerate(value)
-    budget.take(chars=sum(map(len, value)))
-    items: Iterable[tuple[str | int, JSON]] = value.items()
-    return items
-
-
-def _after(node: _Node, step: str) -> Iterator[_Node]:
-    if (named := node.next.get(step)) is not None:
-        yield named
-    if step != "*" and (any_step := node.next.get("*")) is not None:
-        yield any_step
+def _onward(nodes: list[_Node], step: str) -> list[_Node]:
+    """Where the pack's paths stand one step further."""
+    onward = []
+    for node in nodes:
+        if (named := node.next.get(step)) is not None:
+            onward.append(named)
+        if step != "*" and (any_step := node.next.get("*")) is not None:
+            onward.append(any_step)
+    return onward
 
 
 def _covering(nodes: list[_Node], inherited: ResultField | None) -> ResultField | None:
     """The field of the longest path so far, the more literal and then the less trusting one of equals."""
+    if len(nodes) < 2:
+        return nodes[0].found or inherited if nodes else inherited
     named = [(-node.literals, node.found.integrity, node.found) for node in nodes if node.found is not None]
     return min(named, key=lambda entry: entry[:2])[2] if named else inherited
 
@@ -214,7 +234,7 @@ def _parsed(text: str) -> JSON:
     if len(text) > MAX_CHARS or not text.lstrip().startswith(("{", "[")):
         return None
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return _decode(text)
     except (ValueError, RecursionError):
         return None
 
@@ -226,6 +246,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entries
 
 
+_decode = json.JSONDecoder(object_pairs_hook=_unique).decode
+_encode = msgspec.json.Encoder().encode
+
+
 def _repeats(content: JSON, body: JSON, budget: _Budget) -> bool:
     """Whether the text beside a structured body says nothing that the body does not say."""
     if not isinstance(content, list):
@@ -235,7 +259,9 @@ def _repeats(content: JSON, body: JSON, budget: _Budget) -> bool:
         text = _text_of(block)
         if text is None:
             return False
-        budget.take(nodes=1, chars=len(text))
+        budget.take(1, len(text))
+        if _is_compact(text, body):
+            continue
         parsed = _parsed(text)
         if parsed is not None and parsed == body:
             continue
@@ -243,6 +269,14 @@ def _repeats(content: JSON, body: JSON, budget: _Budget) -> bool:
         if _spelled(text if parsed is None else parsed) not in parts:
             return False
     return True
+
+
+def _is_compact(text: str, body: JSON) -> bool:
+    """Whether `text` is the body in the spelling that most servers use: then there is nothing to parse."""
+    try:
+        return text.startswith(("{", "[")) and text.encode() == _encode(body)
+    except (UnicodeEncodeError, TypeError, OverflowError):
+        return False
 
 
 def _parts(body: JSON) -> set[str]:

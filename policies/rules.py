@@ -10,7 +10,7 @@ and each of its elements is. A prefix never admits a value that climbs out of it
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from policies.grant import Constraint, Op, Rule, Scalar
@@ -61,7 +61,7 @@ def satisfies(rule: Rule, server: str, tool: str, arguments: JSONObject) -> bool
 def satisfied(rules: Sequence[Rule], server: str, tool: str, arguments: JSONObject) -> tuple[int, ...]:
     """Which of the rules a call stays within, whole, by index."""
     named = [place for place, rule in enumerate(rules) if rule.server == server and rule.tool in ("*", tool)]
-    values = bounded_values(arguments) if named else {}
+    values = bounded_values(arguments) if any(rules[place].constraints for place in named) else {}
     return tuple(place for place in named if all(_holds(constraint, values) for constraint in rules[place].constraints))
 
 
@@ -71,7 +71,9 @@ def bounded_values(arguments: JSONObject) -> dict[str, tuple[Scalar, ...]]:
     Absent, so that no constraint can hold there: null, fractions, integers beyond 64 bits, text that is not Unicode,
     objects, and lists that are empty or hold anything but scalars of one type.
     """
-    return dict(_bounded((), arguments))
+    found: dict[str, tuple[Scalar, ...]] = {}
+    _bounded("", arguments, found)
+    return found
 
 
 def check_rule(rule: Rule) -> None:
@@ -103,7 +105,9 @@ _HOST_ONLY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 def _admits(constraint: Constraint, value: Scalar) -> bool:
     match constraint.op:
         case Op.EQUALS | Op.IN:
-            return any(type(value) is type(one) and value == one for one in constraint.values)
+            return value in constraint.values and any(
+                type(value) is type(one) and value == one for one in constraint.values
+            )
         case Op.AT_MOST:
             return type(value) is int and value <= int(constraint.values[0])
         case Op.AT_LEAST:
@@ -121,18 +125,18 @@ def _holds(constraint: Constraint, values: Mapping[str, tuple[Scalar, ...]]) -> 
     return found != () and all(_admits(constraint, value) for value in found)
 
 
-def _bounded(steps: tuple[str | int, ...], value: JSON) -> Iterator[tuple[str, tuple[Scalar, ...]]]:
+def _bounded(path: str, value: JSON, found: dict[str, tuple[Scalar, ...]]) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             if _is_unicode(key):
-                yield from _bounded((*steps, key), inner)
+                _bounded(path + pointer(key), inner, found)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _bounded((*steps, index), inner)
+            _bounded(f"{path}/{index}", inner, found)
         if value and all(_is_scalar(one) and type(one) is type(value[0]) for one in value):
-            yield pointer(*steps), tuple(value)
+            found[path] = tuple(value)
     elif _is_scalar(value):
-        yield pointer(*steps), (value,)
+        found[path] = (value,)
 
 
 def _is_scalar(value: JSON) -> bool:

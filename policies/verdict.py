@@ -77,7 +77,7 @@ class Verdict:
         return min(self.denials, key=lambda reason: _ORDER[reason.code]).code
 
     def join(self, other: "Verdict") -> "Verdict":
-        if other is PERMIT or other is self:
+        if other is self or not (other.denials or other.asks or other.obligations):
             return self
         return Verdict(
             denials=self.denials | other.denials,

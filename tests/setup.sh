@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly NODE_DIR=.cache/node
-readonly PACKAGES=(
+PACKAGES=(
     @modelcontextprotocol/server-everything@2026.8.31
     @modelcontextprotocol/server-filesystem@2026.8.31
     @modelcontextprotocol/server-memory@2026.8.31
@@ -32,6 +32,11 @@ apt_install() {
 apt_install git git
 apt_install npm nodejs npm
 apt_install chromium chromium
+
+# The clients want Node 20; a distribution's own may be older.
+if ! node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)'; then
+    PACKAGES+=(node@24)
+fi
 
 stamp=$NODE_DIR/installed
 if [[ ! -f $stamp || $(<"$stamp") != "${PACKAGES[*]}" ]]; then

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from gateway.cli import demo, doctor, grant, init, policy, servers, stdio, tasks
+from gateway.cli import approvals, audit, demo, doctor, grant, init, policy, servers, stdio, tasks
 from gateway.cli.client import Unreachable
 from gateway.errors import ConfigError, PratiqueError
 
@@ -31,9 +31,11 @@ app.command("inspect")(grant.inspect)
 app.command("revoke")(grant.revoke)
 app.command("doctor")(doctor.doctor)
 app.command("stdio")(stdio.stdio)
+app.add_typer(approvals.app, name="approvals")
 app.add_typer(tasks.app, name="task")
 app.add_typer(servers.app, name="server")
 app.add_typer(policy.app, name="policy")
+app.add_typer(audit.app, name="audit")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

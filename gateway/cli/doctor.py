@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from gateway.settings import default_state
 from sandbox.bubblewrap import Bubblewrap
 from sandbox.driver import GUARANTEES, Capabilities
 from sandbox.errors import SandboxError
@@ -61,12 +62,6 @@ def examine(state: Path) -> Findings:
         state=state,
         approvals_advisory=_is_open(state),
     )
-
-
-def default_state() -> Path:
-    """`$XDG_STATE_HOME/pratique`."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "pratique"
 
 
 def as_object(findings: Findings) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, em
         return
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "id")  # ids are for copying
     for row in rows:
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
     Console(file=sys.stdout).print(table)

@@ -1,6 +1,6 @@
 """(2) Capability: does the token stand, is budget left, and does it cover this call with these arguments?"""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from policies.action import Subject
@@ -35,7 +35,7 @@ class Capability:
             return case.denied(
                 Code.REVOKED, "the task, the token or one it came from was revoked, or is not known here"
             )
-        if any(end is not None and seen.now >= end for end in (action.subject.expires, seen.grant.expires)):
+        if _is_over(action.subject.expires, seen.now) or _is_over(seen.grant.expires, seen.now):
             return case.denied(Code.EXPIRED, "the token has expired")
         if seen.budgets.get("calls", 1) <= 0:
             return case.denied(Code.CAPABILITY_EXHAUSTED, "no calls are left")
@@ -52,6 +52,10 @@ class Capability:
                 assert_never(never)
 
 
+def _is_over(end: float | None, now: float) -> bool:
+    return end is not None and now >= end
+
+
 def _with_rules(case: Case, covering: tuple[int, ...] | None) -> Case:
     """The case with its rules: covered by the token (None: it says just the grant) and still in the task's grant."""
     action, rules = case.action, case.seen.grant.rules
@@ -62,4 +66,4 @@ def _with_rules(case: Case, covering: tuple[int, ...] | None) -> Case:
         return case.denied(
             Code.NO_CAPABILITY, f"no rule of the grant covers {action.server}.{action.name} with these arguments"
         )
-    return replace(case, rules=standing)
+    return case.learned(rules=standing)

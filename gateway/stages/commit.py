@@ -14,6 +14,7 @@ from gateway.stages.evidence import case_document, event_of
 from gateway.stores import budgets, calls, tickets
 from gateway.stores.budgets import Reservation
 from gateway.stores.calls import Call, CallState
+from gateway.stores.memory import Memory
 from policies.case import Case, Pin
 from policies.pack import Effect, Role
 from policies.verdict import Code
@@ -36,6 +37,7 @@ class Commit:
     """The unit that turns a permitted case into a durable intent, or says why not."""
 
     intent: Intent
+    memory: Memory
     clock: Callable[[], float]
 
     def __call__(self, db: sqlite3.Connection) -> Done[Intent | Stale | Answer]:
@@ -82,7 +84,12 @@ class Commit:
         return Done(
             value=self.intent,
             events=(event_of(action, "effect.intent", now, payload, verdict="permit", ticket=ticket),),
+            after=self._after,
         )
+
+    def _after(self) -> None:
+        if approval := self.intent.case.approval:
+            self.memory.used(self.intent.action.subject.task, approval.ticket)
 
     def _refused(self, code: Code, detail: str, now: float) -> Done[Intent | Stale | Answer]:
         case = self.intent.case.denied(code, detail)

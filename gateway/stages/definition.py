@@ -3,7 +3,7 @@
 The schema's defaults are filled in here, so that every later step, and the server, see the same arguments.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from policies.action import MEDIATED
@@ -45,9 +45,8 @@ class DefinitionStage:
             for problem in filled:
                 case = case.denied(Code.ARGUMENTS_INVALID, problem.message, problem.path)
             return case
-        return replace(
-            case,
-            action=replace(case.action, arguments=filled.arguments),
+        return case.learned(
+            action=case.action.filled(filled.arguments),
             tool=case.seen.pack.tool(case.action.name),
             defaulted=filled.defaults,
         )

@@ -4,9 +4,10 @@ from typing import Any
 
 from audit.event import Event
 from gateway.ids import new_id
-from gateway.stores.codec import label_document
+from gateway.stores.codec import INTEGRITY, label_document
 from policies.action import Action
 from policies.case import Argument, Case
+from policies.label import Source
 from policies.verdict import Reason
 
 SHOWN_SOURCES = 8
@@ -56,12 +57,17 @@ def argument_document(argument: Argument) -> dict[str, Any]:
         "path": argument.path,
         "value": argument.value,
         "role": argument.spec.role,
-        "integrity": argument.label.integrity.name,
+        "integrity": INTEGRITY[argument.label.integrity],
         "proof": argument.proof,
-        "from": [[s.action, s.server, s.tool, s.path] for s in sorted(argument.label.sources) if s.action][
+        "from": [[s.action, s.server, s.tool, s.path] for s in sorted(filter(_named, argument.label.sources))][
             :SHOWN_SOURCES
         ],
     }
+
+
+def _named(source: Source) -> bool:
+    """Whether it says in which call the value was seen; a mark's do not."""
+    return source.action != ""
 
 
 def reason_document(reason: Reason) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """(4) Policy: what the Rego bundles in force have against the call. They can only tighten what came before."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from policies.bundle import Bundle
@@ -29,7 +29,7 @@ class Policy:
         verdict = Verdict(
             denials=_reasons(decision.deny), asks=_reasons(decision.ask), obligations=frozenset(decision.obligations)
         )
-        return replace(case, policy=bundle.revision).joined(verdict)
+        return case.learned(policy=bundle.revision, verdict=case.verdict.join(verdict))
 
 
 def _reasons(texts: tuple[str, ...]) -> frozenset[Reason]:

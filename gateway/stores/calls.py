@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.stores.budgets import Reservation
+from policies.jsonvalue import canonical
 
 
 class CallState(StrEnum):
@@ -56,7 +57,7 @@ def begin(db: sqlite3.Connection, call: Call) -> None:
             call.authority,
             call.state,
             call.guarded,
-            json.dumps(call.reserved),
+            canonical(call.reserved).decode(),
             call.time,
         ),
     )

@@ -1,16 +1,21 @@
 """How labels stand in a column: canonical JSON, read back to the same value."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from policies.jsonvalue import canonical
 from policies.label import Integrity, Label, Source
 
 
+INTEGRITY: Mapping[Integrity, str] = {level: level.name for level in Integrity}
+"""An enum looks its own name up in Python, which shows where several labels are written for each call."""
+
+
 def label_document(label: Label) -> dict[str, Any]:
     """A label as JSON, its sets sorted."""
     return {
-        "integrity": label.integrity.name,
+        "integrity": INTEGRITY[label.integrity],
         "readers": None if label.readers is None else sorted(label.readers),
         "classes": sorted(label.classes),
         "sources": [[s.server, s.tool, s.action, s.path] for s in sorted(label.sources)],

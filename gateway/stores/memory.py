@@ -108,7 +108,7 @@ class Memory:
             flows=memory.flows if memory else frozenset(),
             flow=self._flow,
             budgets=budgets.left(self.reader, subject.root) if memory and memory.is_bounded else {},
-            definition=self.definitions.find(action.server, action.name),
+            definition=self.definitions.find(action.server, action.name) if action.server in self.packs else None,
             pack=self.packs.get(action.server, NO_PACK),
             approvals=tuple(
                 approval
@@ -147,6 +147,11 @@ class Memory:
             self._tasks[task.id].task = task
         else:
             self._tasks[task.id] = TaskMemory(task=task)
+
+    def used(self, task: str, ticket: str) -> None:
+        """A yes that a commit has used up: an equal call is a new question."""
+        if memory := self.task(task):
+            memory.approvals.pop(ticket, None)
 
     def mark(self, holder: str) -> Label:
         if holder not in self._marks:

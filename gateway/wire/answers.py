@@ -33,7 +33,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.NO_SANDBOX: "No sandbox on this machine holds the guarantees that this tool demands.",
         Code.PENDING: "A person has been asked to approve this call; the same call may be made again later.",
         Code.DENIED_BY_PERSON: "A person denied this call.",
-        Code.EXPIRED: "No person decided in time.",
+        Code.EXPIRED: "The time this task was granted for is over.",
         Code.DUPLICATE: "An equal call is still running, or its outcome is not known; a person must settle it first.",
         Code.UPSTREAM_FAILED: "The tool's server could not be used, or its answer not be understood.",
         Code.UPSTREAM_TIMEOUT: "The tool's server did not answer in time.",

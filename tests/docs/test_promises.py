@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from support.pages import REPOSITORY, sections
@@ -34,6 +35,7 @@ def promises_in(expression: ast.expr) -> Iterator[str]:
                 pass
 
 
+@cache
 def held() -> dict[str, set[str]]:
     """Promise to `file: test` of every test that holds it."""
     found: dict[str, set[str]] = {}
@@ -43,6 +45,7 @@ def held() -> dict[str, set[str]]:
     return found
 
 
+@cache
 def promised() -> dict[str, list[str]]:
     """Promise to the cells beside it."""
     rows = [row for section in sections(PAGE) for row in section.rows()]

@@ -76,6 +76,7 @@ async def test_a_list_shows_what_the_token_reaches_in_one_order_and_is_recorded(
     assert {record.agent for record in log} == {granted.task.agent}
 
 
+@pytest.mark.promise("not-yet-mediated")
 async def test_a_tool_that_needs_what_is_not_mediated_is_not_offered_and_its_call_is_refused(harbour: Harbour) -> None:
     gateway = harbour.live.gateway
     why = gateway.servers.shown("everything")["refused"]
@@ -87,6 +88,7 @@ async def test_a_tool_that_needs_what_is_not_mediated_is_not_offered_and_its_cal
     assert not {tool["name"] for tool in said.tools} & {step.tool for step in steps}
 
 
+@pytest.mark.promise("sandbox-network")
 async def test_a_server_in_its_sandbox_has_no_network_whatever_a_person_approves(harbour: Harbour) -> None:
     step = Step("everything__gzip-file-as-resource", {"name": "x.gz", "data": "https://example.org/x"})
     async with approving(harbour.live.gateway) as asked:
@@ -96,3 +98,21 @@ async def test_a_server_in_its_sandbox_has_no_network_whatever_a_person_approves
     assert not isinstance(result, str)
     assert (code(result), result["isError"]) == ("", True)
     assert "fetch failed" in texts(result)
+
+
+@pytest.mark.promise("cancel-keeps-outcome")
+@pytest.mark.parametrize("client", ["python-modern", "typescript-1"])
+async def test_a_real_server_is_asked_to_stop_and_goes_on_to_serve(harbour: Harbour, client: str) -> None:
+    granted = await harbour.live.grant("everything.*")
+    steps = [
+        Step("trigger-long-running-operation", {"duration": 40, "steps": 200}, cancel_at=2),
+        Step("echo", {"message": "still here"}),
+    ]
+    said = await converse(client, f"{harbour.live.url}/everything", granted.token, steps)
+    await harbour.live.gateway.pipeline.drain()
+    assert texts(said.results[1]) == "Echo: still here"
+    assert all(total == 200 and words is None for _, total, words in said.progress[0])
+    log = query(harbour.live.gateway.memory.reader, Filter(task=granted.task.id, kind="effect.outcome"))
+    outcomes = {record.tool: (record.verdict, record.payload) for record in log}
+    assert outcomes["trigger-long-running-operation"][0] == "unknown"
+    assert "cancelled" in str(outcomes["trigger-long-running-operation"][1])

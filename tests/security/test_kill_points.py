@@ -181,18 +181,14 @@ async def settle(book: Book, url: str) -> int:
         again = await agent.call(f"till__{intent.tool}", **arguments)
         assert again.code == "duplicate"
         outcome = "ok" if action in effects else "failed"
-        await asyncio.to_thread(
-            operator(book.state).post, "/tasks/settle", {"action": action, "outcome": outcome}
-        )
+        await asyncio.to_thread(operator(book.state).post, "/tasks/settle", {"action": action, "outcome": outcome})
     agent.close()
     return len(book.unknown())
 
 
 @pytest.mark.promise("kill-points")
 @pytest.mark.timeout(150 * SOAK)
-async def test_no_kill_loses_doubles_or_gains_anything(
-    tmp_path: Path, record_property: Any
-) -> None:
+async def test_no_kill_loses_doubles_or_gains_anything(tmp_path: Path, record_property: Any) -> None:
     rng, figures = random.Random(SEED), Counter[str]()
     async with nursery() as parent:
         for life in range(LIVES):

@@ -40,7 +40,8 @@ async def clients(trip: Trip, url: str, token: str) -> AsyncIterator[dict[str, C
     async with AsyncExitStack() as stack:
         if trip.per_server:
             yield {
-                name: await stack.enter_async_context(connected(f"{url}/mcp/{name}", token, trip.mode)) for name in SERVERS
+                name: await stack.enter_async_context(connected(f"{url}/mcp/{name}", token, trip.mode))
+                for name in SERVERS
             }
         else:
             client = await stack.enter_async_context(connected(f"{url}/mcp", token, trip.mode))
@@ -114,7 +115,9 @@ async def test_ten_days_complete_each_with_one_question_and_no_false_block(tmp_p
     assert_counts(world, len(days))
     assert len(asked) == len(days)
     assert report.ok
-    print({"days": len(days), "calls": sum(seen.calls for _, seen, _, _ in spent), "false blocks": 0, "asks": len(asked)})
+    print(
+        {"days": len(days), "calls": sum(seen.calls for _, seen, _, _ in spent), "false blocks": 0, "asks": len(asked)}
+    )
 
 
 def assert_counts(world: World, days: int) -> None:

@@ -67,7 +67,6 @@ async def test_what_is_denied_is_no_question(tmp_path: Path, change: dict[str, o
     async with scene(tmp_path / "state", till(folder), bundles=rules(tmp_path), hold_s=0.0) as gateway:
         agent = Agent(gateway.url, (await grant(gateway, GRANT, spend={"EUR": 10_000})).token)
         said = await agent.call("till__pay", **PAY | change)
-        agent.close()
 
         assert said.code == code or (said.body.get("error") and change == {"amount_cents": 2**53})
         assert offered(gateway) == 0
@@ -84,11 +83,9 @@ async def test_a_yes_from_before_the_rule_does_not_override_it(tmp_path: Path) -
         agent = Agent(gateway.url, granted.token)
         ticket = (await agent.call("till__pay", **PAY)).ticket
         await decide(gateway, ticket)
-        agent.close()
     async with scene(tmp_path / "state", till(folder), bundles=rules(tmp_path), hold_s=0.0) as gateway:
         agent = Agent(gateway.url, granted.token)
         assert (await agent.call("till__pay", **PAY)).code == "policy_refused"
-        agent.close()
         found = tickets.load(gateway.memory.reader, ticket)
         assert found is not None
         assert found.state == "approved", "and it was not used up"
@@ -104,7 +101,6 @@ async def test_were_a_denial_only_a_question_the_yes_would_pay(tmp_path: Path) -
             agent = Agent(url, token)
             await decide(gateway, (await agent.call("till__pay", **PAY)).ticket)
             assert not (await agent.call("till__pay", **PAY)).code
-            agent.close()
     assert [one["to"] for one in recorded(folder)] == [PAYEE]
 
 
@@ -117,7 +113,6 @@ async def test_a_secret_reaches_no_sink_and_nobody_is_asked(tmp_path: Path) -> N
         agent = Agent(gateway.url, (await grant(gateway, 'till.note(to = "me")', "till.read")).token)
         await agent.call("till__read", what="secret")
         assert (await agent.call("till__note", to="me", text="no secret in here, it says")).code == "flow_refused"
-        agent.close()
         assert offered(gateway) == 0
     assert recorded(folder) == []
 
@@ -139,6 +134,5 @@ async def test_a_no_is_not_asked_again(tmp_path: Path, again: dict[str, object])
         await decide(gateway, (await agent.call("till__pay", **PAY)).ticket, approve=False)
         asked = again if len(again) > 1 else PAY | again
         assert (await agent.call("till__pay", **asked)).code == "denied_by_person"
-        agent.close()
         assert offered(gateway) == 1
     assert recorded(folder) == []

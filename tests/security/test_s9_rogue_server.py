@@ -70,7 +70,6 @@ async def test_a_tool_described_anew_after_pinning_is_neither_shown_nor_called(t
         assert any("id_rsa" in line for line in change["diff"]), "a person is shown what changed"
         await gateway.servers.accept("rogue", "plain", by=OPERATOR, seen=change["seen"])
         assert not (await agent.call("rogue__plain")).code
-        agent.close()
 
 
 async def test_with_every_new_definition_believed_the_poisoned_one_is_shown_and_called(tmp_path: Path) -> None:
@@ -91,7 +90,6 @@ async def test_with_every_new_definition_believed_the_poisoned_one_is_shown_and_
         await until(lambda: events(gateway, kind="definition.accepted"))
         assert "id_rsa" in (await listed(gateway, token))["rogue__plain"]
         assert not (await agent.call("rogue__plain")).code
-        agent.close()
 
 
 @pytest.mark.promise("shadowing-refused")
@@ -106,7 +104,6 @@ async def test_names_that_shadow_and_schemas_without_bound_are_not_offered(tmp_p
         for name in bad:
             assert (await agent.call(f"rogue__{name}")).code == "unknown_tool"
         assert bad <= gateway.servers.shown("rogue")["refused"].keys()
-        agent.close()
 
     async with straight("hostile.py", "--shadow") as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
@@ -147,8 +144,6 @@ async def test_whatever_a_server_does_ends_its_own_call_and_no_other(tmp_path: P
             assert not (await quick.call(f"rogue-{n}__plain")).code, "the next call gets a fresh server"
         assert not (await quick.call("loris__huge")).code
         print({"kind calls": len(times), "p50_ms": 1000 * sorted(times)[len(times) // 2], "max_ms": 1000 * max(times)})
-        for agent in (*agents, quick):
-            agent.close()
 
 
 async def test_without_a_deadline_the_slow_loris_holds_its_caller(tmp_path: Path) -> None:
@@ -157,7 +152,6 @@ async def test_without_a_deadline_the_slow_loris_holds_its_caller(tmp_path: Path
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.5):
                 await agent.call("loris__drip", seconds=600)
-        agent.close()
 
 
 @pytest.mark.parametrize(("cap", "code"), [(MB, "upstream_failed"), (64 * MB, "")])
@@ -170,7 +164,6 @@ async def test_a_result_beyond_the_cap_does_not_arrive_and_without_the_cap_it_do
         said = await agent.call("till__big", bytes=16 * MB)
         assert said.code == code
         assert len(str(said.body)) > (0 if code else 16 * MB)
-        agent.close()
 
 
 async def test_wired_straight_a_flood_holds_its_caller() -> None:
@@ -196,7 +189,6 @@ async def test_a_server_cannot_ask_the_person_behind_the_client(tmp_path: Path) 
         token = (await grant(gateway, "till.*")).token
         agent = Agent(gateway.url, token)
         assert (await agent.call("till__phish")).result == {"answered": None}
-        agent.close()
     assert asked == []
 
     async with straight("till.py", str(folder), elicitation_callback=fill_in) as client:

@@ -63,8 +63,6 @@ async def test_a_request_held_back_carries_what_was_read_meanwhile(tmp_path: Pat
         (asked,) = events(gateway, kind="approval.requested")
         assert asked.payload is not None
         assert {ask["detail"] for ask in asked.payload["card"]["asks"]} == {"passport"}
-        for agent in (slow, quick):
-            agent.close()
 
 
 async def test_labelled_at_the_first_byte_it_would_have_left(tmp_path: Path) -> None:
@@ -78,10 +76,8 @@ async def test_labelled_at_the_first_byte_it_would_have_left(tmp_path: Path) -> 
             agent = Agent(url, token)
             await agent.call("till__note", to="me", text="nothing was read yet")
             await agent.call("till__read", what="secret")
-            agent.close()
         early = replace(gateway.pipeline, archive=FirstByte(begun.seen[0]))
         async with beside(gateway, early) as url:
             agent = Agent(url, token)
             assert not (await agent.call("till__note", to="me", text=f"the number is {PASSPORT}")).code
-            agent.close()
         assert PASSPORT in recorded(folder)[-1]["text"]

@@ -117,7 +117,11 @@ def serve() -> None:
         match method:
             case "initialize":
                 info = {"name": "till", "version": "1"}
-                result: dict[str, Any] = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
+                result: dict[str, Any] = {
+                    "protocolVersion": "2025-06-18",
+                    "capabilities": {"tools": {}},
+                    "serverInfo": info,
+                }
             case "tools/list":
                 result = {"tools": [{"name": name, "inputSchema": rule} for name, rule in TOOLS.items()]}
             case "tools/call":

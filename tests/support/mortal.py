@@ -1,8 +1,8 @@
-"""Gateways that may be killed at any instant: forked from a parent that has imported everything, so that one is up soon.
+"""Gateways that may be killed at any instant, forked from a parent that has imported everything: one is up in 0.1 s.
 
 `python -P -m support.mortal` is that parent: one JSON line in for each gateway to start, lines out for what becomes of
-it (`started`, `ready`, `failed`, `ended`). `Nursery` is the test's end of it. Tills run without a sandbox unless `real`:
-a hundred restarts are about the store and the corridor, not about walls.
+it (`started`, `ready`, `failed`, `ended`). `Nursery` is the test's end of it. Tills run without a sandbox unless it is
+`real`: a hundred restarts are about the store and the corridor, not about walls.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from gateway.settings import SHIPPED
 from gateway.walls import Walls
 from sandbox.driver import GUARANTEES, Capabilities, Session
 from sandbox.spec import Spec
-from support.scene import PACK, real_walls, till
+from support.scene import PACK, hang_up, real_walls, till
 
 TESTS = Path(__file__).parents[1]
 
@@ -87,10 +87,10 @@ class Nursery:
 
 
 @asynccontextmanager
-async def nursery() -> AsyncIterator[Nursery]:
-    """A parent for gateways; whatever still lives at the end of the block is killed."""
+async def nursery(*inside: str) -> AsyncIterator[Nursery]:
+    """A parent for gateways, started by the command `inside`; whatever lives at the end of the block is killed."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        *(*inside, sys.executable),
         *("-P", "-m", "support.mortal"),
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(TESTS)},
         stdin=-1,
@@ -102,6 +102,7 @@ async def nursery() -> AsyncIterator[Nursery]:
     try:
         yield parent
     finally:
+        hang_up()
         assert process.stdin is not None
         process.stdin.close()
         await process.wait()

@@ -32,6 +32,7 @@ from gateway.pipeline import Pipeline
 from gateway.settings import SHIPPED
 from gateway.stores import tickets
 from gateway.stores.sessions import LedgerSessions
+from gateway.stores.tickets import Ticket, TicketState
 from gateway.walls import Walls
 from sandbox.bubblewrap import Bubblewrap
 
@@ -46,7 +47,11 @@ PACK = """
 [tool.pay]
 effect = "spend"
 amount = { argument = "amount_cents", currency = "currency" }
-arguments = { to = { role = "dest", form = "iban" }, amount_cents = { role = "number", form = "number" }, currency = { role = "control" }, memo = { role = "body" } }
+[tool.pay.arguments]
+to = { role = "dest", form = "iban" }
+amount_cents = { role = "number", form = "number" }
+currency = { role = "control" }
+memo = { role = "body" }
 [tool.note]
 effect = "write"
 arguments = { to = { role = "dest" }, text = { role = "body" } }
@@ -134,9 +139,12 @@ async def real_walls() -> Walls:
 async def scene(state: Path, *servers: ServerOptions, **options: Any) -> AsyncIterator[Running]:
     """A gateway on a free port with these servers in real sandboxes."""
     by_name = {server.name: server for server in servers}
-    chosen = Options(state=state, port=0, sandboxes=SHIPPED, servers=by_name, **options)
+    chosen = Options(**{"state": state, "port": 0, "sandboxes": SHIPPED, "servers": by_name, **options})
     async with running(chosen, await real_walls()) as gateway:
-        yield gateway
+        try:
+            yield gateway
+        finally:
+            hang_up()
 
 
 async def grant(gateway: Running, *allow: str, **bounds: Any) -> Granted:
@@ -150,6 +158,30 @@ async def decide(gateway: Running, ticket: str, *, approve: bool = True) -> None
     await gateway.desk.decide(ticket, approve=approve, by=OPERATOR, call_digest=asked.call_digest)
 
 
+@asynccontextmanager
+async def answering(gateway: Running, judge: Callable[[Ticket], bool]) -> AsyncIterator[list[Ticket]]:
+    """A person at the desk within the block; what was asked."""
+    asked: asyncio.Queue[Ticket] = asyncio.Queue()
+    seen: list[Ticket] = []
+
+    def listen(ticket: Ticket) -> None:
+        if ticket.state is TicketState.PENDING:
+            asked.put_nowait(ticket)
+
+    async def answer() -> None:
+        while True:
+            seen.append(ticket := await asked.get())
+            await decide(gateway, ticket.id, approve=judge(ticket))
+
+    person = asyncio.create_task(answer())
+    gateway.desk.listeners.add(listen)
+    try:
+        yield seen
+    finally:
+        gateway.desk.listeners.discard(listen)
+        person.cancel()
+
+
 async def until(happened: Callable[[], object], within_s: float = 20.0) -> None:
     """Wait for what another process brings about and nobody announces.
 
@@ -157,7 +189,7 @@ async def until(happened: Callable[[], object], within_s: float = 20.0) -> None:
         TimeoutError: it did not happen.
     """
     async with asyncio.timeout(within_s):
-        while not happened():
+        while not happened():  # noqa: ASYNC110 - another process does it
             await asyncio.sleep(0.02)
 
 
@@ -275,9 +307,18 @@ def request(
     return f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
-@dataclass(slots=True)
+_CONNECTED: list["Agent"] = []
+
+
+def hang_up() -> None:
+    """Close every agent's connection."""
+    while _CONNECTED:
+        _CONNECTED[-1].close()
+
+
+@dataclass(slots=True, eq=False)
 class Agent:
-    """One keep-alive connection."""
+    """One keep-alive connection, closed when its scene ends if not before."""
 
     url: str
     token: str
@@ -296,6 +337,7 @@ class Agent:
         if self._streams is None:
             where = urlsplit(self.url)
             self._streams = await asyncio.open_connection(where.hostname, where.port, limit=1 << 26)
+            _CONNECTED.append(self)
         self._streams[1].write(some)
         await self._streams[1].drain()
 
@@ -319,3 +361,4 @@ class Agent:
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
+            _CONNECTED.remove(self)

@@ -14,7 +14,8 @@ from support.live import connected
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / ".cache" / "node"
-NODE = shutil.which("node") or "node"
+_OWN_NODE = PACKAGES / "node_modules" / "node" / "bin" / "node"
+NODE = str(_OWN_NODE) if _OWN_NODE.exists() else shutil.which("node") or "node"
 _SCRIPT = ROOT / "tests" / "integration" / "strangers" / "ts" / "calls.mjs"
 
 CLIENTS = {

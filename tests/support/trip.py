@@ -92,12 +92,13 @@ def trips(count: int) -> list[Trip]:
         {"title": "reads at once", "together": True, "airline": "Orbis"},
         {"title": "exactly the budget", "price_cents": 80_000, "airline": "Condor Nova"},
         {"title": "another alphabet", "passenger": "Zoë Müller-Łuk", "memo": "Flug für Zoë, {reference} ✈"},
-        {"title": "a long receipt", "body": "Dear me,\n{flight} on {eve} to {place}: {memo}, EUR {cents} cents.\n" * 40},
+        {
+            "title": "a long receipt",
+            "body": "Dear me,\n{flight} on {eve} to {place}: {memo}, EUR {cents} cents.\n" * 40,
+        },
         {"title": "a first search that is refused", "stumbles": True, "mode": "legacy", "per_server": True},
     ]
-    return [
-        Trip(**{"price_cents": 41_250 + 100 * n, **ways[n % len(ways)], "number": n}) for n in range(count)
-    ]
+    return [Trip(**{"price_cents": 41_250 + 100 * n, **ways[n % len(ways)], "number": n}) for n in range(count)]
 
 
 def make_world(parent: Path, days: list[Trip]) -> None:
@@ -116,7 +117,17 @@ def make_world(parent: Path, days: list[Trip]) -> None:
             if module is flights:
                 db.execute("DELETE FROM flights")
                 offers = [
-                    (f"{a[:2].upper()}-{t.number:04d}", a, "BER", t.place, t.eve, "16:05", t.price_cents + dearer, "EUR", "")
+                    (
+                        f"{a[:2].upper()}-{t.number:04d}",
+                        a,
+                        "BER",
+                        t.place,
+                        t.eve,
+                        "16:05",
+                        t.price_cents + dearer,
+                        "EUR",
+                        "",
+                    )
                     for t in days
                     for a, dearer in ((a, 0 if a == t.airline else 1_000) for a in AIRLINES)
                 ]
@@ -131,9 +142,7 @@ async def travel(trip: Trip, call: Tool) -> None:
     if trip.stumbles:
         await call("flights", "search", origin="Berlin", destination=trip.place, date=trip.eve)
     if trip.together:
-        diary, saved = await asyncio.gather(
-            call("calendar", "list_events", day=trip.day), call("bank", "list_payees")
-        )
+        diary, saved = await asyncio.gather(call("calendar", "list_events", day=trip.day), call("bank", "list_payees"))
     else:
         diary = await call("calendar", "list_events", day=trip.day)
         saved = await call("bank", "list_payees")

@@ -1,6 +1,6 @@
 // The official TypeScript clients: 1.x (legacy) and 2.x (legacy or modern). Reads one JSON document on stdin:
-//   { packages, url, token, mode: "1" | "2-legacy" | "2-modern", calls: [{ name, arguments, cancelAt? }], methods: [] }
-// and writes one: { tools, results: [{ result } | { error }], progress: [[...]], methods: [{ result } | { error }] }.
+//   { packages, url, token, mode: "1" | "2-legacy" | "2-modern", calls: [{ name, arguments, cancelAt? }] }
+// and writes one: { tools, results: [{ result } | { error }], progress: [[...]] }.
 // `packages` is a folder whose node_modules holds them; a call with `cancelAt` is cancelled once its progress gets there.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
@@ -9,8 +9,8 @@ const asked = JSON.parse(readFileSync(0, "utf8"));
 const require = createRequire(`${asked.packages}/package.json`);
 const options = { requestInit: { headers: { authorization: `Bearer ${asked.token}` } } };
 const me = { name: "stranger", version: "1" };
-const plain = (error) => ({ error: { code: error.code ?? null, name: error.name, message: error.message } });
 
+// A client, its transport, and its way to call a tool.
 function connectable() {
     if (asked.mode === "1") {
         const { Client } = require("@modelcontextprotocol/sdk/client/index.js");
@@ -41,17 +41,9 @@ for (const { cancelAt, ...params } of asked.calls ?? []) {
     try {
         results.push({ result: await call(params, { onprogress, signal: stop.signal }) });
     } catch (error) {
-        results.push(plain(error));
+        results.push({ error: { message: String(error.message ?? error) } });
     }
     progress.push(seen);
 }
-const methods = [];
-for (const method of asked.methods ?? []) {
-    try {
-        methods.push({ result: await client[method]() });
-    } catch (error) {
-        methods.push(plain(error));
-    }
-}
 await client.close();
-process.stdout.write(JSON.stringify({ tools, results, progress, methods }));
+process.stdout.write(JSON.stringify({ tools, results, progress }));
