@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 
 from gateway.errors import Unrecordable
 from gateway.options import ServerOptions
@@ -43,12 +44,11 @@ class GatewayBooks:
             Unrecordable: the refusal could not be written; it is a refusal all the same.
         """
         root = case.action.subject.root
-        if not self._meter.lists(root, case.seen.now):
+        if not self._meter.lists(root, monotonic()):
             return refusal(case)
         found = origins(self.memory.reader, case)
-        return await self.ledger.run(
-            Refuse(case=case, trace=found, uncounted=self._meter.counted(root), clock=self.clock)
-        )
+        unit = Refuse(case=case, trace=found, uncounted=self._meter.counted(root), clock=self.clock)
+        return await asyncio.shield(self.ledger.submit(unit).durable)  # recorded even if nobody waits any more
 
     async def commit(self, case: Case) -> Intent | Stale | Answer:
         """(6) The intent, durable; for a pure read as soon as it has run inside its transaction."""
@@ -60,10 +60,10 @@ class GatewayBooks:
             max_result_bytes=server.max_result_bytes,
         )
         submitted = self.ledger.submit(Commit(intent=intent, memory=self.memory, clock=self.clock), early=intent.early)
-        if not intent.early:
+        if not intent.early or not isinstance(value := await submitted.ran, Intent):
             return await submitted.durable
         self._syncing[case.action.id] = submitted.durable
-        return await submitted.ran
+        return value
 
     async def settle(self, intent: Intent, outcome: Outcome) -> Answer:
         """(8, 9) Label, mark and outcome, durable; an outcome that cannot be written is kept and tried again."""

@@ -8,7 +8,7 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from gateway.edges.asgi import ASGIApp
 from gateway.edges.console.pages import console_app
 from gateway.edges.front import by_path
 from gateway.edges.http import Edge
-from gateway.edges.listen import as_operator, bind_tcp, listen_tcp, listen_unix
+from gateway.edges.listen import Listener, as_operator, bind_tcp, listen_tcp, listen_unix
 from gateway.edges.operators import ConsoleSessions
 from gateway.edges.rest import Office, rest_app
 from gateway.errors import ConfigError, StoreError, Unrecordable
@@ -225,7 +225,6 @@ async def _build(
         unknown=unknown,
     )
     closing.callback(books.stop)
-    closing.push_async_callback(pipeline.drain)
     closing.push_async_callback(table.close)
     discovering = asyncio.create_task(finder.first())
     closing.callback(discovering.cancel)
@@ -242,7 +241,8 @@ async def _build(
     api = rest_app(office)
     beside = by_path(api, console_app(office), origin=gateway.url, is_ready=discovering.done)
     edge = Edge(corridor, LedgerSessions(ledger, reader), beside, public=gateway.url, mirrors_of=corridor.mirrors)
-    await _listen(closing, edge, api, bound, options.state)
+    listeners = await _listen(closing, edge, api, bound, options.state)
+    closing.push_async_callback(_let_go, corridor, gateway, listeners)
     for work in (_clockwork(gateway), _rediscover(discovering, finder)):
         closing.callback(asyncio.create_task(work).cancel)
     return gateway
@@ -250,13 +250,31 @@ async def _build(
 
 async def _listen(
     closing: contextlib.AsyncExitStack, edge: ASGIApp, api: ASGIApp, bound: socket.socket, state: Path
-) -> None:
+) -> tuple[Listener, ...]:
     """The three addresses: agents and browsers, the forwarder, operators."""
     uid = os.geteuid()
-    closing.push_async_callback((await listen_tcp(edge, bound)).close)
-    closing.push_async_callback((await listen_unix(edge, state / "agent.sock", peer_uid=uid)).close)
     operators = as_operator(api, f"control:uid={uid}")
-    closing.push_async_callback((await listen_unix(operators, state / "control.sock", peer_uid=uid)).close)
+    opened = []
+    for opening in (
+        listen_tcp(edge, bound),
+        listen_unix(edge, state / "agent.sock", peer_uid=uid),
+        listen_unix(operators, state / "control.sock", peer_uid=uid),
+    ):
+        opened.append(listener := await opening)
+        closing.push_async_callback(listener.close)
+    return tuple(opened)
+
+
+async def _let_go(corridor: AgentCorridor, gateway: Running, listeners: Sequence[Listener]) -> None:
+    """Nothing new, nothing held; a moment for what runs; then the servers end, and every call has its outcome."""
+    corridor.is_closing = True
+    gateway.desk.let_go()
+    await asyncio.gather(*(listener.drain() for listener in listeners))
+    await gateway.table.close()
+    await gateway.pipeline.drain()
+    for listener in listeners:
+        if listener.state.tasks:
+            await asyncio.wait(listener.state.tasks, timeout=1.0)
 
 
 async def _rediscover(first: asyncio.Task[None], finder: Finder) -> None:

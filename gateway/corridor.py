@@ -23,6 +23,8 @@ from policies.verdict import Code
 
 _UNSTAGED = frozenset(Kind) - MEDIATED
 
+MAX_LISTED = 10_000
+"""Listings that are remembered, so that an equal one is not recorded again."""
 TICK_S = 5.0
 """How often a held call shows that it still waits."""
 TICK = 2.0**-20
@@ -41,6 +43,10 @@ class AgentCorridor:
     definitions: Definitions
     clock: Callable[[], float]
     hold_s: float
+    is_closing: bool = False
+    """Nothing is held any more: what waits for a person is `pending`, and an equal call meets the answer later."""
+    _listed: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What each token was last shown, by digest."""
     _mirrors: dict[str, tuple[Mirror, ...]] = field(default_factory=dict)
     """By definition digest."""
 
@@ -64,7 +70,7 @@ class AgentCorridor:
             if self._reaches(subject, tool)
         ]
         listed.sort(key=lambda tool: str(tool["name"]))
-        await self._record(subject, "listed", {"tools": [tool["name"] for tool in listed], "sha256": digest(listed)})
+        await self._shown(subject, server or "", listed)
         return listed
 
     async def call(
@@ -81,8 +87,8 @@ class AgentCorridor:
         shown = _Rising(progress, lambda: self._expose(action)) if progress else None
         answer = await self.pipeline.mediate(action, shown.report if shown else None)
         until = monotonic() + self.hold_s
-        while answer.code is Code.PENDING and (left := until - monotonic()) > 0:
-            if await self.desk.decided(answer.ticket, min(left, TICK_S)):
+        while answer.code is Code.PENDING and (left := until - monotonic()) > 0 and not self.is_closing:
+            if await self.desk.decided(answer.ticket, min(left, TICK_S)) and not self.is_closing:
                 answer = await self.pipeline.mediate(action, shown.report if shown else None)
             elif shown:
                 shown.tick()
@@ -109,6 +115,16 @@ class AgentCorridor:
         memory = self.memory.task(subject.task)
         rules = memory.task.grant.rules if memory else ()
         return any(rule.server == tool.server and rule.tool in ("*", tool.name) for rule in rules)
+
+    async def _shown(self, subject: Subject, server: str, listed: list[JSONObject]) -> None:
+        """Record what an agent was shown, unless it is what this token was shown last: lists are asked for often."""
+        shown = digest(listed)
+        if self._listed.get((subject.token, server)) == shown:
+            return
+        await self._record(subject, "listed", {"tools": [tool["name"] for tool in listed], "sha256": shown})
+        if len(self._listed) >= MAX_LISTED:
+            self._listed.pop(next(iter(self._listed)))
+        self._listed[subject.token, server] = shown
 
     async def _record(self, subject: Subject, kind: str, payload: JSONObject) -> None:
         action = Action(id="", kind=Kind.CALL_TOOL, subject=subject, server="", name="", arguments={})

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from gateway.ports import Answer, Archive, Desk, Intent, Outcome, Progress, Road, Stage, Stale
+from gateway.errors import Unrecordable
+from gateway.ports import Answer, Archive, Desk, Intent, Outcome, OutcomeKind, Progress, Road, Stage, Stale
 from policies.action import Action
 from policies.case import Case
-from policies.verdict import Code, Severity
+from policies.verdict import Code, Reason, Severity
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +52,25 @@ class Pipeline:
         Raises:
             Unrecordable: the ledger could not write; nothing ran.
         """
+        try:
+            return await self._mediate(action, progress)
+        except Unrecordable:
+            raise
+        except Exception:  # whatever broke outside a stage: nothing was sent, or its outcome is settled below
+            logger.exception("mediation failed", extra={"action": action.id})
+            return Answer(action=action.id, code=Code.UNAVAILABLE)
+
+    async def _mediate(self, action: Action, progress: Progress | None) -> Answer:
         for _ in range(MAX_TRIES):
             case = await self.decide(action)
             match case.verdict.severity:
                 case Severity.DENY:
                     return await self.books.refuse(case)
                 case Severity.REQUIRE_APPROVAL:
-                    return await self.desk.open(case)
+                    asked = await self.desk.open(case)
+                    if isinstance(asked, Reason):
+                        return await self.books.refuse(case.denied(asked.code, asked.detail))
+                    return asked
                 case Severity.PERMIT:
                     answer = await self._owned(case, progress)
             if not isinstance(answer, Stale):
@@ -83,8 +96,15 @@ class Pipeline:
         intent = await self.books.commit(case)  # (6) sealed: holds the very frame that will be sent
         if not isinstance(intent, Intent):
             return intent  # refused or stale: nothing was sent
-        outcome = await self.road.execute(intent, progress)  # (7) a value: result, tool error, not sent, or unknown
-        return await self.books.settle(intent, outcome)  # (8, 9) marks and labels rise with it; (10) then it leaves
+        try:
+            outcome = await self.road.execute(intent, progress)  # (7) a value: result, tool error, not sent, or unknown
+            return await self.books.settle(intent, outcome)  # (8, 9) marks and labels rise with it; (10) then it leaves
+        except Unrecordable:
+            raise
+        except Exception:  # a road that broke its word, a result that cannot be read: the effect may have happened
+            logger.exception("outcome lost", extra={"action": case.action.id})
+            lost = Outcome(kind=OutcomeKind.UNKNOWN, code=Code.UNKNOWN_OUTCOME, detail="the gateway could not read it")
+            return await self.books.settle(intent, lost)
 
     async def _owned(self, case: Case, progress: Progress | None) -> Answer | Stale:
         """`perform` in a task of ours: a client that goes away asks the tool to stop, and never skips the outcome."""
@@ -103,12 +123,13 @@ class Pipeline:
 
 
 def _approved(case: Case) -> Case:
-    """The case with its asks met, where a person said yes to exactly this call, shown labels as bad as these."""
+    """The case with its asks met, where a person said yes to just this call, shown these reasons and labels as bad."""
     if not case.verdict.asks:
         return case
     call, carries = case.call_digest, case.label.bare()
     for approval in case.seen.approvals:
-        if approval.call_digest == call and carries.flows_to(approval.label):
+        met = case.verdict.asks <= approval.asks
+        if met and approval.call_digest == call and carries.flows_to(approval.label):
             return replace(case, verdict=replace(case.verdict, asks=frozenset()), approval=approval)
     return case
 

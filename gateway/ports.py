@@ -10,7 +10,7 @@ from audit.event import Event
 from policies.action import Action, Subject
 from policies.case import Case, Snapshot
 from policies.jsonvalue import JSONObject
-from policies.verdict import Code
+from policies.verdict import Code, Reason
 
 T = TypeVar("T")
 
@@ -157,8 +157,8 @@ class Stale:
 class Desk(Protocol):
     """Where a person is asked."""
 
-    async def open(self, case: Case) -> Answer:
-        """Write a ticket (one pending per equal call) and answer `pending`, or why it cannot be asked."""
+    async def open(self, case: Case) -> Answer | Reason:
+        """Write a ticket (one pending per equal call) and answer `pending`, or the reason why it cannot be asked."""
         ...
 
     async def decided(self, ticket: str, wait_s: float) -> bool:
@@ -210,7 +210,7 @@ class Corridor(Protocol):
         ...
 
     async def tools(self, subject: Subject, server: str | None) -> list[JSONObject]:
-        """The tools this token reaches, in a stable order; named `server__tool`, or plain when `server` is given. Recorded."""
+        """The tools this token reaches, in a stable order; `server__tool`, or plain names when `server` is given. Recorded."""
         ...
 
     async def call(

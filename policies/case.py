@@ -11,7 +11,7 @@ from policies.grant import Grant
 from policies.jsonvalue import JSON, JSONObject, canonical
 from policies.label import Label, join_all
 from policies.pack import NO_PACK, UNKNOWN_TOOL, ArgumentSpec, Form, Pack, ToolPack
-from policies.verdict import PERMIT, Code, Verdict, deny
+from policies.verdict import PERMIT, Code, Reason, Verdict, deny
 
 
 class Pin(StrEnum):
@@ -58,6 +58,8 @@ class Approval:
     call_digest: str
     label: Label
     """The join of the arguments' labels that the person was shown; a worse one is asked anew."""
+    asks: frozenset[Reason]
+    """The reasons that the person was shown; a call that is asked about for another one is asked anew."""
     expires: float
     by: str
 

@@ -59,6 +59,7 @@ def _argument(
 ) -> dict[str, Any]:
     return {
         **argument_document(argument),
+        "value": argument.value,
         "form": argument.spec.form,
         "defaulted": argument.path in case.defaulted,
         "granted": [_said(constraint) for constraint in _bounds(rules, argument.path)],

@@ -17,14 +17,14 @@ from gateway.desk.endorse import Row, endorsed_by
 from gateway.errors import OperatorError
 from gateway.ids import new_id
 from gateway.ports import Answer, Done, Ledger
-from gateway.stages.evidence import case_document, event_of
+from gateway.stages.evidence import event_of
 from gateway.stores import budgets, tasks, tickets
 from gateway.stores.memory import Memory
 from gateway.stores.origins import origins
 from gateway.stores.tickets import Scope, Ticket, TicketState
 from policies.case import Case
 from policies.jsonvalue import digest
-from policies.verdict import Code
+from policies.verdict import Code, Reason
 
 MAX_PENDING = 32
 """Questions of one task that may wait at once: past it, new ones are refused as `overloaded`."""
@@ -40,6 +40,8 @@ class ApprovalDesk:
     expire_s: float
     listeners: set[Callable[[Ticket], None]] = field(default_factory=set)
     """Told of every ticket that was opened or moved: the console's live view, the terminal's bell."""
+    is_closing: bool = False
+    """Live feeds end by themselves once this is set."""
     _waiting: dict[str, set[asyncio.Event]] = field(default_factory=dict)
     _pending: dict[str, Ticket] = field(default_factory=dict)
 
@@ -47,7 +49,7 @@ class ApprovalDesk:
         waiting = tickets.listed(self.memory.reader, state=TicketState.PENDING, limit=10_000)
         self._pending.update((ticket.id, ticket) for ticket in waiting)
 
-    async def open(self, case: Case) -> Answer:
+    async def open(self, case: Case) -> Answer | Reason:
         """Write the question, or find the equal one that already waits or was just answered."""
         now = self.clock()
         memory = self.memory.task(case.action.subject.task)
@@ -69,15 +71,15 @@ class ApprovalDesk:
             expires=now + self.expire_s,
         )
 
-        def ask(db: sqlite3.Connection) -> Done[Answer]:
+        def ask(db: sqlite3.Connection) -> Done[Answer | Reason]:
             if tickets.is_refused(db, ticket.authority):  # a person was faster than this question
-                return self._refused(case, Code.DENIED_BY_PERSON, "a person refused a call with the same effect", now)
+                return Done(value=Reason(Code.DENIED_BY_PERSON, "a person refused a call with the same effect"))
             equal = [one for one in tickets.open_with(db, ticket.authority) if one.call_digest == ticket.call_digest]
             for one in equal:
-                if one.expires > now and ticket.label.flows_to(one.label):
+                if one.expires > now and ticket.label.flows_to(one.label) and ticket.asks <= one.asks:
                     return Done(value=Answer(action=case.action.id, code=Code.PENDING, ticket=one.id))
             if tickets.count_pending(db, ticket.task) >= MAX_PENDING:
-                return Done(value=Answer(action=case.action.id, code=Code.OVERLOADED), keep=False)
+                return Done(value=Reason(Code.OVERLOADED, f"{MAX_PENDING} questions of this task wait already"))
             closed = [tickets.move(db, one, TicketState.EXPIRED, now=now, comment=_ASKED_ANEW) for one in equal]
             moved = [one for one in closed if one]
             tickets.open_ticket(db, ticket)
@@ -90,6 +92,10 @@ class ApprovalDesk:
             )
 
         return await self.ledger.run(ask)
+
+    def close(self) -> None:
+        """Send whoever looks on their way: the gateway is going down."""
+        self.is_closing = True
 
     def waiting(self) -> list[str]:
         """The tickets that wait for a person, oldest first."""
@@ -113,6 +119,12 @@ class ApprovalDesk:
             if not waiting:
                 self._waiting.pop(ticket, None)
         return True
+
+    def let_go(self) -> None:
+        """Wake everybody who waits, whatever they wait for: the gateway is closing."""
+        for waiting in self._waiting.values():
+            for woken in waiting:
+                woken.set()
 
     async def decide(
         self,
@@ -197,13 +209,8 @@ class ApprovalDesk:
             for listener in tuple(self.listeners):
                 listener(ticket)
 
-    def _refused(self, case: Case, code: Code, detail: str, now: float) -> Done[Answer]:
-        document = case_document(case.denied(code, detail))
-        event = event_of(case.action, "decision", now, document, verdict="deny")
-        return Done(value=Answer(action=case.action.id, code=code), events=(event,))
 
-
-_ASKED_ANEW = "asked anew: by now the call carries more than was shown"
+_ASKED_ANEW = "asked anew: by now there is more to ask than was shown"
 _REVOKED = "whoever asked was revoked"
 
 

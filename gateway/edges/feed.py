@@ -11,7 +11,7 @@ from typing import Any
 from gateway.desk.desk import ApprovalDesk
 from gateway.stores.tickets import Ticket
 
-ALIVE_S = 5.0
+ALIVE_S = 1.0
 """How often a quiet feed shows that it lives, and asks whether its reader may still look."""
 MAX_FEEDS = 64
 BACKLOG = 1000
@@ -29,7 +29,7 @@ async def feed(desk: ApprovalDesk, *, may_look: Callable[[], bool], alive_s: flo
     desk.listeners.add(tell)
     try:
         yield _event("waiting", "", {"waiting": desk.waiting()})
-        while may_look() and not moved.full():
+        while may_look() and not desk.is_closing and not moved.full():
             try:
                 async with asyncio.timeout(alive_s):
                     ticket = await moved.get()

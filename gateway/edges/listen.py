@@ -34,13 +34,17 @@ class Listener:
     server: asyncio.Server
     state: ServerState
 
-    async def close(self) -> None:
-        """Stop accepting, let what is being answered finish for a moment, then end it."""
+    async def drain(self) -> None:
+        """Stop accepting, and let what is being answered finish for a moment."""
         self.server.close()
         for connection in list(self.state.connections):
             connection.shutdown()
         if self.state.tasks:
             await asyncio.wait(self.state.tasks, timeout=DRAIN_S)
+
+    async def close(self) -> None:
+        """End what is still not answered."""
+        self.server.close()
         for task in list(self.state.tasks):
             task.cancel()
 

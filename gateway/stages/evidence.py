@@ -1,5 +1,6 @@
 """How a case reads in the log: the documents that intents, outcomes and refusals leave behind."""
 
+from hashlib import sha256
 from typing import Any
 
 from audit.event import Event
@@ -7,9 +8,12 @@ from gateway.ids import new_id
 from gateway.stores.codec import INTEGRITY, label_document
 from policies.action import Action
 from policies.case import Argument, Case
+from policies.jsonvalue import JSON, canonical
 from policies.label import Source
 from policies.verdict import Reason
 
+WHOLE_BYTES, EXCERPT_BYTES = 2_048, 256
+"""A longer value stands in the log by its start and digest."""
 SHOWN_SOURCES = 8
 """How many sources of one argument stand in the log; the label itself keeps all."""
 
@@ -44,7 +48,7 @@ def case_document(case: Case) -> dict[str, Any]:
         "rules": list(case.rules),
         "effect": case.tool.effect,
         "arguments": [argument_document(argument) for argument in case.arguments]
-        or [{"path": "", "value": case.action.arguments}],
+        or [{"path": "", "value": shown(case.action.arguments)}],
         "mark": label_document(case.seen.mark),
         "spends": list(case.spends) if case.spends else None,
         "denials": [reason_document(reason) for reason in sorted(case.verdict.denials)],
@@ -55,7 +59,7 @@ def case_document(case: Case) -> dict[str, Any]:
 def argument_document(argument: Argument) -> dict[str, Any]:
     return {
         "path": argument.path,
-        "value": argument.value,
+        "value": shown(argument.value),
         "role": argument.spec.role,
         "integrity": INTEGRITY[argument.label.integrity],
         "proof": argument.proof,
@@ -63,6 +67,20 @@ def argument_document(argument: Argument) -> dict[str, Any]:
             :SHOWN_SOURCES
         ],
     }
+
+
+def shown(value: JSON) -> JSON:
+    """A value as the log has it beside the frame: whole while it is short, else its start, size and digest.
+
+    A refused call's arguments may be megabytes of somebody's choosing; a sent one's stand in its frame.
+    """
+    if isinstance(value, bool | int | float | None):
+        return value
+    encoded = canonical(value)
+    if len(encoded) <= WHOLE_BYTES:
+        return value
+    start = encoded[:EXCERPT_BYTES].decode(errors="replace")
+    return {"start": start, "bytes": len(encoded), "sha256": sha256(encoded).hexdigest()}
 
 
 def _named(source: Source) -> bool:

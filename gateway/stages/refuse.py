@@ -43,7 +43,7 @@ class RefusalMeter:
     _counted: dict[str, int] = field(default_factory=dict)
 
     def lists(self, root: str, now: float) -> bool:
-        """Whether one more refusal of this token is listed; otherwise it is counted."""
+        """Whether one more refusal of this token is listed; otherwise it is counted. `now`: seconds that only rise."""
         times = self._listed.setdefault(root, deque())
         while times and times[0] <= now - 60:
             times.popleft()

@@ -6,6 +6,7 @@ The label is taken at the result's last byte, before anyone reads it; the answer
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 from gateway.ports import Answer, Done, Intent, Outcome, OutcomeKind
@@ -48,10 +49,9 @@ class Settle:
         if outcome.kind is OutcomeKind.NOT_SENT:
             budgets.give_back(db, subject.root, self.intent.reserved)
         body = b"" if outcome.result is None else canonical(outcome.result)
-        if body:
-            values.remember(
-                db, action=action.id, task=subject.task, server=action.server, tool=action.name, time=now, body=body
-            )
+        kept = bool(body) and values.remember(
+            db, action=action.id, task=subject.task, server=action.server, tool=action.name, time=now, body=body
+        )
         if self.mark is not None:
             values.raise_mark(db, subject.holder, self.mark)
         payload = {
@@ -62,12 +62,13 @@ class Settle:
             "result_sha256": sha256(body).hexdigest() if body else None,
         }
         event = event_of(action, "effect.outcome", now, payload, verdict=outcome.kind)
-        return Done(value=self._answer(), events=(event,), after=self._after)
+        return Done(value=self._answer(), events=(event,), after=partial(self._after, kept))
 
-    def _after(self) -> None:
+    def _after(self, kept: bool) -> None:
         if self.mark is not None:
             self.memory.raise_mark(self.intent.action.subject.holder, self.mark, durable=True)
-        self.memory.learn(self.intent.action.subject.task, self.reading)
+        if kept:
+            self.memory.learn(self.intent.action.subject.task, self.reading)
 
     def _answer(self) -> Answer:
         action = self.intent.action.id

@@ -7,7 +7,6 @@ from typing import Any
 from policies.jsonvalue import canonical
 from policies.label import Integrity, Label, Source
 
-
 INTEGRITY: Mapping[Integrity, str] = {level: level.name for level in Integrity}
 """An enum looks its own name up in Python, which shows where several labels are written for each call."""
 

@@ -10,6 +10,7 @@ from gateway.stores.codec import decode_label, encode_label
 from policies.case import Approval
 from policies.jsonvalue import canonical
 from policies.label import Label
+from policies.verdict import Code, Reason
 
 
 class TicketState(StrEnum):
@@ -51,9 +52,19 @@ class Ticket:
         return f"{self.card['server']}.{self.card['tool']}"
 
     @property
+    def asks(self) -> frozenset[Reason]:
+        """Why the person was asked."""
+        return frozenset(Reason(Code(one["code"]), one["detail"], one["path"]) for one in self.card["asks"])
+
+    @property
     def approval(self) -> Approval:
         return Approval(
-            ticket=self.id, call_digest=self.call_digest, label=self.label, expires=self.expires, by=self.by
+            asks=self.asks,
+            ticket=self.id,
+            call_digest=self.call_digest,
+            label=self.label,
+            expires=self.expires,
+            by=self.by,
         )
 
 

@@ -10,7 +10,7 @@ from policies.jsonvalue import JSONObject
 from policies.label import CLEAN, Label
 
 MAX_BODY_BYTES = 262_144
-"""A longer result is kept cut, for people; nothing in it proves anything after a restart either."""
+"""A longer result is kept cut, for people; nothing in it proves anything, before a restart or after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +27,14 @@ class Remembered:
 
 def remember(
     db: sqlite3.Connection, *, action: str, task: str, server: str, tool: str, time: float, body: bytes
-) -> None:
-    """Keep one result's canonical bytes."""
+) -> bool:
+    """Keep one result's canonical bytes; whether all of them, so that it may prove something."""
+    whole = len(body) <= MAX_BODY_BYTES
     db.execute(
         "INSERT INTO results (action, task, server, tool, time, body, whole) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (action, task, server, tool, time, body[:MAX_BODY_BYTES], len(body) <= MAX_BODY_BYTES),
+        (action, task, server, tool, time, body[:MAX_BODY_BYTES], whole),
     )
+    return whole
 
 
 def remembered(db: sqlite3.Connection, task: str, *, newest_first: bool = False) -> Iterator[Remembered]:

@@ -35,12 +35,15 @@ class Shop:
         """What the till says it was paid."""
         return [one["amount_cents"] for one in recorded(self.folder) if one["tool"] == "pay"]
 
-    async def asks(self, cents: int = 4250, memo: str = "rent", *, tool: str = "till__pay", **arguments: Any) -> str:
+    async def asks(self, cents: int = 4250, memo: str = "rent", *, to: str = PAYEE) -> str:
+        """The agent pays, and is held; the ticket that waits for a person."""
+        return await self.held_for("till__pay", to=to, amount_cents=cents, currency="EUR", memo=memo)
+
+    async def held_for(self, tool: str, /, **arguments: Any) -> str:
         """The agent calls, and is held; the ticket that waits for a person."""
         before = set(self.gateway.desk.waiting())
-        given = arguments or {"to": PAYEE, "amount_cents": cents, "currency": "EUR", "memo": memo}
         agent = Agent(self.url, self.granted.token)
-        self.held.append(asyncio.create_task(agent.call(tool, **given)))
+        self.held.append(asyncio.create_task(agent.call(tool, **arguments)))
         await until(lambda: set(self.gateway.desk.waiting()) - before)
         return next(iter(set(self.gateway.desk.waiting()) - before))
 

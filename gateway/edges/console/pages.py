@@ -155,7 +155,7 @@ async def _page(name: str, *, status: int = 200, **values: Any) -> Response:
 
 
 def _rendered(name: str, status: int, values: dict[str, Any]) -> Response:
-    return HTMLResponse(_templates.get_template(name).render(**values), status_code=status)
+    return HTMLResponse(_templates.get_template(name).render(status=status, **values), status_code=status)
 
 
 def _task_page(task: dict[str, Any], events: list[Record], results: list[Past]) -> Response:

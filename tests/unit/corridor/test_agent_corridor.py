@@ -4,12 +4,14 @@ from dataclasses import dataclass, field
 
 import pytest
 from support.cases import ALICE
-from support.world import IBAN, Grants, World, unattended
+from support.world import IBAN, PAY, Grants, World, unattended
 
 from gateway.corridor import AgentCorridor
+from gateway.desk.desk import MAX_PENDING
 from gateway.ports import Answer, Progress
 from policies.action import Action
 from policies.case import Case
+from policies.jsonvalue import canonical
 from policies.label import Integrity
 from policies.verdict import Code
 
@@ -109,3 +111,39 @@ async def test_only_tools_that_a_rule_names_are_listed_and_the_listing_is_record
     assert [tool["name"] for tool in await unattended(world, line.tools(ALICE, "bank"))] == ["balance", "pay"]
     assert await unattended(world, line.tools(ALICE, "mail")) == []
     assert [event.kind for event in world.events].count("listed") == 3
+
+
+@pytest.mark.promise("overload-is-recorded")
+async def test_a_question_too_many_is_refused_and_recorded() -> None:
+    world = World(spend=100_000)
+    await unattended(world, world.pinned())
+    answers = [
+        await unattended(world, world.call("pay", {**PAY, "amount_cents": cents}, f"act_{cents}"))
+        for cents in range(1, MAX_PENDING + 2)
+    ]
+    assert [answer.code for answer in answers] == [Code.PENDING] * MAX_PENDING + [Code.OVERLOADED]
+    assert [event.action for event in world.events if event.kind == "decision"] == [f"act_{MAX_PENDING + 1}"]
+
+
+@pytest.mark.promise("refusals-are-bounded")
+async def test_a_refused_call_leaves_no_more_than_an_excerpt_of_its_arguments() -> None:
+    world = World()
+    await unattended(world, world.pinned())
+    await unattended(world, world.call("pay", {**PAY, "to": "x" * 1_000_000}, "act_1"))
+    (refused,) = (event for event in world.events if event.kind == "decision")
+    assert len(canonical(refused.payload)) < 8_000
+
+
+async def test_an_equal_listing_is_recorded_once() -> None:
+    world = World()
+    await unattended(world, world.pinned())
+    line = corridor(Scripted(), world)
+    for _ in range(3):
+        await unattended(world, line.tools(ALICE, None))
+    assert [event.kind for event in world.events].count("listed") == 1
+
+
+async def test_a_gateway_that_closes_lets_go_of_what_it_holds() -> None:
+    line = corridor(Scripted(answers=[PENDING], decided_=[]), World())
+    line.is_closing = True
+    assert await line.call(ALICE, "bank", "pay", {"to": IBAN}) == PENDING

@@ -14,7 +14,7 @@ from policies.action import Action
 from policies.case import Approval, Argument, Case, Snapshot
 from policies.label import CLEAN, Integrity, Label
 from policies.pack import ArgumentSpec, Role
-from policies.verdict import Code, Severity, Verdict, ask, deny
+from policies.verdict import Code, Reason, Severity, Verdict, ask, deny
 
 
 @dataclass
@@ -166,8 +166,13 @@ async def test_a_client_that_goes_away_asks_the_tool_to_stop_and_the_outcome_is_
     assert world.said == ["intent", "send", "cancel", "outcome"]
 
 
-def approval_for(case: Case, label: Label = CLEAN) -> Approval:
-    return Approval(ticket="apr_1", call_digest=case.call_digest, label=label, expires=2_000.0, by="control:uid=0")
+SHOWN = ask(Code.UNPROVEN).asks
+
+
+def approval_for(case: Case, label: Label = CLEAN, asks: frozenset[Reason] = SHOWN) -> Approval:
+    return Approval(
+        ticket="apr_1", call_digest=case.call_digest, label=label, asks=asks, expires=2_000.0, by="control:uid=0"
+    )
 
 
 async def test_an_approved_call_runs_and_carries_its_receipt() -> None:
@@ -226,3 +231,39 @@ async def test_an_approval_shown_under_better_labels_is_asked_anew(worse: Label)
     world.answer_now.set()
     assert (await pipeline(world, Carries(shown)).mediate(action())).code is None
     assert (await pipeline(world, Carries(worse)).mediate(action())).code is Code.PENDING
+
+
+@pytest.mark.promise("approval-meets-what-was-asked")
+async def test_an_approval_does_not_answer_a_question_that_was_not_asked() -> None:
+    case = Case(action=action(), seen=snapshot())
+    world = FakeWorld(seen=snapshot(approvals=(approval_for(case),)))
+    line = pipeline(world, SaysStage(ask(Code.UNPROVEN)), SaysStage(ask(Code.POLICY_REFUSED, "new rule")))
+    assert (await line.mediate(action())).code is Code.PENDING
+
+
+@pytest.mark.promise("broken-parts-deny")
+async def test_a_desk_that_breaks_denies_in_bounded_time_and_nothing_runs() -> None:
+    @dataclass
+    class BrokenDesk(FakeWorld):
+        async def open(self, case: Case) -> Answer:
+            raise RuntimeError("the desk is gone")
+
+    world = BrokenDesk()
+    assert (await pipeline(world, SaysStage(ask(Code.UNPROVEN))).mediate(action())).code is Code.UNAVAILABLE
+    assert world.said == []
+
+
+@pytest.mark.promise("lost-outcome-is-unknown")
+async def test_a_road_that_breaks_its_word_leaves_an_unknown_outcome() -> None:
+    @dataclass
+    class BrokenRoad(FakeWorld):
+        async def execute(self, intent: Intent, progress: Progress | None = None) -> Outcome:
+            raise RuntimeError("no value")
+
+        async def settle(self, intent: Intent, outcome: Outcome) -> Answer:
+            self.said.append(outcome.kind)
+            return Answer(action=intent.action.id, code=outcome.code)
+
+    world = BrokenRoad()
+    assert (await pipeline(world, SaysStage(Verdict())).mediate(action())).code is Code.UNKNOWN_OUTCOME
+    assert world.said == ["intent", "unknown"]

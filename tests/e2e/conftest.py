@@ -1,0 +1,3 @@
+"""The policy engine is loaded before Playwright's greenlet: after it, the engine's own C++ library ends the process."""
+
+import regopy  # noqa: F401
