@@ -67,8 +67,6 @@ class GatewayBooks:
 
     async def settle(self, intent: Intent, outcome: Outcome) -> Answer:
         """(8, 9) Label, mark and outcome, durable; an outcome that cannot be written is kept and tried again."""
-        if intent.early:
-            await self._syncing.pop(intent.action.id)
         reading = self.memory.read(intent.action, outcome.result)
         holder, was_sent = intent.action.subject.holder, outcome.kind is not OutcomeKind.NOT_SENT
         unit = Settle(
@@ -79,14 +77,28 @@ class GatewayBooks:
             memory=self.memory,
             clock=self.clock,
         )
+        settled = await self._beside_intent(unit) if intent.early else self.ledger.run(unit, reserved=True)
         try:
-            return await self.ledger.run(unit, reserved=True)
+            return await settled
         except Unrecordable:
             logger.error("outcome could not be written; trying again", extra={"action": intent.action.id})
             late = asyncio.create_task(self._settle_late(unit))
             self._late.add(late)
             late.add_done_callback(self._late.discard)
             return Answer(action=intent.action.id, code=Code.UNKNOWN_OUTCOME)
+
+    async def _beside_intent(self, unit: Settle) -> Awaitable[Answer]:
+        """The outcome of a pure read, once its intent is durable. It queues right behind: one commit may hold both.
+
+        Raises:
+            Unrecordable: the intent was not written, so there is nothing whose outcome could be.
+        """
+        outcome = asyncio.ensure_future(self.ledger.run(unit, reserved=True))
+        syncing = self._syncing.pop(unit.intent.action.id)
+        intended, _ = await asyncio.gather(syncing, outcome, return_exceptions=True)
+        if isinstance(intended, BaseException):
+            raise intended
+        return outcome
 
     async def _settle_late(self, unit: Settle) -> None:
         while True:

@@ -31,7 +31,10 @@ def grant(
         list[str],
         typer.Option("--allow", metavar="RULE", help='As in: bank.pay(to = "DE89...", amount_cents <= 80000)'),
     ],
-    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", show_default=False)] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option("--agent", metavar="NAME", help="Whose mark it shares; a new one by itself.", show_default=False),
+    ] = None,
     calls: Annotated[int | None, typer.Option("--calls", min=1, help="How many calls.", show_default=False)] = None,
     spend: Annotated[
         list[str] | None, typer.Option("--spend", metavar="800EUR", help="The most it may spend.", show_default=False)

@@ -27,7 +27,7 @@ TIMES = frozenset({"created", "expires", "decided", "time"})
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print(json.dumps(value, indent=2))  # ASCII: no control or bidi character of a server's reaches a terminal
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:

@@ -93,10 +93,6 @@ class ApprovalDesk:
 
         return await self.ledger.run(ask)
 
-    def close(self) -> None:
-        """Send whoever looks on their way: the gateway is going down."""
-        self.is_closing = True
-
     def waiting(self) -> list[str]:
         """The tickets that wait for a person, oldest first."""
         return sorted(self._pending)
@@ -122,6 +118,7 @@ class ApprovalDesk:
 
     def let_go(self) -> None:
         """Wake everybody who waits, whatever they wait for: the gateway is closing."""
+        self.is_closing = True
         for waiting in self._waiting.values():
             for woken in waiting:
                 woken.set()

@@ -11,4 +11,4 @@ def spelled(currency: str, minor_units: int) -> str:
     decimals = _DECIMALS.get(currency, 2)
     sign, (whole, rest) = "-" if minor_units < 0 else "", divmod(abs(minor_units), 10**decimals)
     fraction = f".{rest:0{decimals}d}" if decimals else ""
-    return f"{sign}{whole:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") + f"{fraction} {currency}"
+    return f"{sign}{whole:,}".replace(",", " ") + f"{fraction} {currency}"

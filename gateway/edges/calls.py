@@ -1,6 +1,5 @@
 """Calls on their way through the corridor: how many at once, what ends them early, and how the answer leaves."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 from gateway.edges.asgi import Receive, Send
@@ -41,7 +40,7 @@ class Calls:
 
     def __init__(self, corridor: Corridor) -> None:
         self._corridor = corridor
-        self._running: Counter[str] = Counter()
+        self._running: dict[str, int] = {}
         self._flights: dict[tuple[str, RequestId], Flight] = {}
         """Legacy calls by session and id: a modern one is ended by its own stream alone."""
 
@@ -49,13 +48,14 @@ class Calls:
         """Mediate one call; None where its answer was streamed, or nobody is there to read it."""
         encode = answers.modern if session_id is None else answers.legacy
         root = exchange.subject.root
-        if self._running[root] >= MAX_CALLS:
+        running = self._running.get(root, 0)
+        if running >= MAX_CALLS:
             return Reply(200, encode(call.id, Answer(action="", code=Code.OVERLOADED)), (JSON_TYPE,))
         stream = None
         if call.progress_token is not None and exchange.head.takes_stream:
             stream = ProgressStream(call.progress_token, exchange.send)
         outcome: Answer | Ended = Ended.GONE
-        self._running[root] += 1
+        self._running[root] = running + 1
         try:
             outcome = await self._fly(exchange, call, session_id, stream)
             match outcome:

@@ -37,7 +37,9 @@ class Ledger:
         free_bytes: Callable[[], int],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._writer = Writer(connect=connect, log=log, free_bytes=free_bytes, ran=self._announce, clock=clock)
+        self._writer = Writer(
+            connect=connect, log=log, free_bytes=free_bytes, ran=self._announce, more=self._joining, clock=clock
+        )
         self._queue: SimpleQueue[list[Entry] | None] = SimpleQueue()
         self._gathered: list[Entry] = []
         """Submitted in this turn of the event loop."""
@@ -167,6 +169,16 @@ class Ledger:
             waiting.extend(more)
         return [waiting.popleft() for _ in range(min(len(waiting), MAX_BATCH))]
 
+    def _joining(self, wait_s: float) -> list[Entry]:
+        """What comes in while a transaction stays open; nothing more once it is time to stop."""
+        waiting = self._waiting
+        if not waiting:
+            found = self._poll(wait_s)
+            if found is None:
+                self._queue.put(None)
+            waiting.extend(found or ())
+        return [waiting.popleft() for _ in range(min(len(waiting), MAX_BATCH))]
+
     def _poll(self, wait_s: float | None) -> list[Entry] | None:
         """What was handed over next; empty: nothing within `wait_s`."""
         try:
@@ -174,13 +186,14 @@ class Ledger:
         except Empty:
             return []
 
-    def _announce(self, entry: Entry) -> None:
-        self._loop.call_soon_threadsafe(_announce, entry)
+    def _announce(self, early: Sequence[Entry]) -> None:
+        self._loop.call_soon_threadsafe(_announce, early)
 
 
-def _announce(entry: Entry) -> None:
-    if entry.ran is not None and entry.done is not None and not entry.ran.done():
-        entry.ran.set_result(entry.done.value)
+def _announce(early: Sequence[Entry]) -> None:
+    for entry in early:
+        if entry.ran is not None and entry.done is not None and not entry.ran.done():
+            entry.ran.set_result(entry.done.value)
 
 
 def _answer(entry: Entry) -> None:

@@ -2,6 +2,7 @@
 
     BEGIN IMMEDIATE
       per unit   SAVEPOINT, the unit, RELEASE (or ROLLBACK TO where it refused or raised: its neighbours stand)
+      linger     where nobody waits for the COMMIT yet: a pure read's outcome mostly comes in time to share it
       then       the leaves of all, a signed checkpoint where one is due, the batch's own number
     COMMIT
 
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_S = 0.8
 """A leaf is under a signed checkpoint at most one second after its commit."""
+LINGER_S = 0.002
+"""How long a transaction of early units alone stays open for what follows from them."""
 RESERVE_BYTES = 16 << 20
 """Free space below which only reserved units run, so that an effect that happened can still be written down."""
 
@@ -85,14 +88,17 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         log: Log,
         free_bytes: Callable[[], int],
-        ran: Callable[[Entry], None],
+        ran: Callable[[Sequence[Entry]], None],
+        more: Callable[[float], Sequence[Entry]] = lambda _wait_s: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connect = connect
         self._log = log
         self._free_bytes = free_bytes
         self._ran = ran
-        """Told of an entry that is waited for before the COMMIT."""
+        """Told of those that are waited for before the COMMIT."""
+        self._more = more
+        """Asked for what comes in within so many seconds, to join the open transaction."""
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._number = 0
@@ -126,8 +132,8 @@ class Writer:
         self._connection = connection
         self._unsigned_since = time.monotonic()  # what an earlier writer left unsigned, if it did
 
-    def write(self, batch: Sequence[Entry]) -> None:
-        """One transaction. An empty batch only signs what waits to be signed."""
+    def write(self, batch: list[Entry]) -> None:
+        """One transaction. An empty batch only signs what waits to be signed; what joins one is added to it."""
         self._number += 1  # this batch's, whatever happens to it
         try:
             if self._connection is None:
@@ -167,32 +173,20 @@ class Writer:
         """Sign what is unsigned, and let go of the database."""
         if self._unsigned_since is not None:
             self._unsigned_since = float("-inf")
-            self.write(())
+            self.write([])
         self._disconnect()
 
-    def _transact(self, batch: Sequence[Entry]) -> None:
+    def _transact(self, batch: list[Entry]) -> None:
         connection, log = self._connection, self._log
         assert connection is not None
         execute = connection.execute
         low = bool(batch) and self._free_bytes() < RESERVE_BYTES
         execute("BEGIN IMMEDIATE")
-        events: list[Event] = []
-        for entry in batch:
-            if entry.dropped:
-                continue
-            if low and not entry.reserved:
-                entry.failure = Unrecordable("the disk is almost full: what is left is kept for outcomes")
-                continue
-            execute("SAVEPOINT unit")
-            done = _attempt(connection, entry)
-            if done is None or not done.keep:
-                execute("ROLLBACK TO unit")
-            execute("RELEASE unit")
-            if done is not None:
-                entry.done = done
-                events.extend(done.events)
-                if entry.ran is not None:
-                    self._ran(entry)
+        events = self._run(connection, batch, low)
+        until = time.monotonic() + LINGER_S
+        while _lingers(batch) and (left_s := until - time.monotonic()) > 0 and (joined := self._more(left_s)):
+            batch.extend(joined)
+            events += self._run(connection, joined, low)
         if events:
             log.append(connection, events)
         unsigned_since = self._unsigned_since
@@ -206,6 +200,28 @@ class Writer:
         execute("COMMIT")
         log.committed()
         self._unsigned_since = unsigned_since
+
+    def _run(self, connection: sqlite3.Connection, entries: Sequence[Entry], low: bool) -> list[Event]:
+        """Run units in the open transaction, each under a savepoint of its own; what they want logged."""
+        execute = connection.execute
+        events: list[Event] = []
+        for entry in entries:
+            if entry.dropped:
+                continue
+            if low and not entry.reserved:
+                entry.failure = Unrecordable("the disk is almost full: what is left is kept for outcomes")
+                continue
+            execute("SAVEPOINT unit")
+            done = _attempt(connection, entry)
+            if done is None or not done.keep:
+                execute("ROLLBACK TO unit")
+            execute("RELEASE unit")
+            if done is not None:
+                entry.done = done
+                events.extend(done.events)
+        if early := [entry for entry in entries if entry.ran is not None and entry.done is not None]:
+            self._ran(early)
+        return events
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -230,6 +246,11 @@ def _attempt(connection: sqlite3.Connection, entry: Entry) -> Done[Any] | None:
     if not connection.in_transaction:
         raise Unrecordable(f"the transaction was lost inside a unit: {entry.failure or 'unnoticed'}") from entry.failure
     return done
+
+
+def _lingers(batch: Sequence[Entry]) -> bool:
+    """Whether all that was asked of this batch so far has been answered: only early units, and one that goes on."""
+    return all(entry.ran is not None for entry in batch) and any(entry.done and entry.done.keep for entry in batch)
 
 
 def _let_go(connection: sqlite3.Connection) -> None:

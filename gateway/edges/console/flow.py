@@ -17,6 +17,8 @@ ROW = 64
 LANE = 12
 MOST_TRACED = 60
 """Calls of a task whose values are looked for in what it read before; the latest ones."""
+_EXCERPT = {"start", "bytes", "sha256"}
+"""How the log says what is too long for it (`stages/evidence.py`)."""
 _STATES = {"permit": "ok", "ok": "ok", "ask": "ask", "pending": "ask", "approved": "ask", "not_sent": "ask"}
 _WORDS = {
     "permit": "running",
@@ -106,9 +108,14 @@ class _Ask:
 
 
 def arguments_of(payload: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Each argument of a recorded call; of one that was refused before it was looked at, the top-level ones."""
+    """Each argument of a recorded call; of one that was refused before it was looked at, the top-level ones.
+
+    Of arguments too long to stand in the log whole, nothing.
+    """
     said = payload.get("card", payload).get("arguments") or []
     if len(said) == 1 and said[0]["path"] == "":
+        if said[0]["value"].keys() == _EXCERPT:
+            return []
         return [(pointer(name), value) for name, value in said[0]["value"].items()]
     return [(one["path"], one["value"]) for one in said]
 

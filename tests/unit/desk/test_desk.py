@@ -96,8 +96,8 @@ async def test_a_question_that_was_just_answered_yes_is_not_asked_again() -> Non
 
     again = await unattended(bank, bank.desk.open(case))
 
-    assert (again.code, again.ticket) == (Code.PENDING, first.ticket)
-    assert await bank.desk.decided(again.ticket, 0.0)
+    assert again == Answer(action="act_2", code=Code.PENDING, ticket=first.ticket)
+    assert await bank.desk.decided(first.ticket, 0.0)
 
 
 @pytest.mark.promise("answer-fits-what-was-shown")

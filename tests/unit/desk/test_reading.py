@@ -15,7 +15,7 @@ from gateway.stores import tickets
     [
         ("EUR", 41250, "412.50 EUR"),
         ("EUR", 5, "0.05 EUR"),
-        ("JPY", 1200, "1\u202f200 JPY"),
+        ("JPY", 1200, "1 200 JPY"),
         ("KWD", -1234, "-1.234 KWD"),
     ],
 )
