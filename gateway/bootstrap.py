@@ -1,6 +1,6 @@
 """The composition root: settings in, running objects out. The only file that knows every part."""
 
-import regopy  # noqa: F401, I001 - first: its C++ runtime aborts the process where another library's came before
+import policies.rego_engine  # noqa: F401, I001 - first: the engine's C++ runtime aborts the process after another library's
 
 import asyncio
 import contextlib

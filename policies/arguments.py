@@ -20,12 +20,17 @@ from policies.jsonvalue import JSON, JSONObject, pointer
 from policies.shape import Shape, Shapes, TooManyShapes
 
 MAX_DEPTH = 32
-MAX_NODES = 20_000
-"""Values in one call's arguments, at every depth."""
+MAX_NODES = 1_000
+"""Values in one call's arguments, at every depth: each is labelled, may be asked about, and stands in the log."""
 MAX_SAFE_INTEGER = 2**53 - 1
 MAX_PROBLEMS = 8
 _BACKTRACKS = 10_000
 _REGEX_BYTES = 1_000_000
+"""What one pattern may become."""
+_ALL_REGEX_BYTES = 2_000_000
+"""What all of one schema may: an engine compiles them in one breath, and the whole process waits meanwhile."""
+_URN = "urn:pratique:schema"
+"""What the schema is called where a part of it is used alone."""
 
 Path: TypeAlias = tuple[str | int, ...]
 T = TypeVar("T")
@@ -76,9 +81,10 @@ class Checker:
         self._schema = schema
         self._is_metered = is_metered
         self._patterns: dict[str, Any] = {}
-        self._parts: Any = None
+        self._registry: Any = None
         self._places = {id(rule): place for place, rule in _places(schema)}
-        self._engine = _compiled(jsonschema_rs.validator_for, schema)
+        self._regex_bytes = min(_REGEX_BYTES, _ALL_REGEX_BYTES // max(1, len(bounds.patterns(schema))))
+        self._engine = _compiled(schema, self._regex_bytes)
         self._shapes = Shapes(schema, self._matches, self._is_valid)
 
     def fill(self, arguments: JSONObject) -> Filled | tuple[Problem, ...]:
@@ -100,14 +106,17 @@ class Checker:
     def _matches(self, pattern: str, key: str) -> bool:
         engine = self._patterns.get(pattern)
         if engine is None:
-            engine = self._patterns[pattern] = _compiled(jsonschema_rs.validator_for, {"pattern": pattern})
+            engine = self._patterns[pattern] = _compiled({"pattern": pattern}, self._regex_bytes)
         return bool(_guarded(lambda: engine.is_valid(key)))
 
     def _is_valid(self, rule: JSONObject, value: JSON) -> bool:
-        if self._parts is None:
-            self._parts = _compiled(jsonschema_rs.validator_map_for, self._schema)
-        part = self._parts.get(self._places[id(rule)])
-        return part is not None and bool(_guarded(lambda: part.is_valid(value)))
+        """By the rule alone: compiling the whole schema part by part would compile what nests once for each level."""
+        if self._registry is None:
+            self._registry = _guarded(lambda: jsonschema_rs.Registry([(_URN, self._schema)]))
+        dialect = {"$schema": self._schema["$schema"]} if "$schema" in self._schema else {}
+        alone = {**dialect, "$ref": _URN + self._places[id(rule)]}
+        part = _compiled(alone, self._regex_bytes, registry=self._registry)
+        return bool(_guarded(lambda: part.is_valid(value)))
 
 
 class _Wrong(Exception):
@@ -168,7 +177,7 @@ class _Pass:
         if len(path) >= MAX_DEPTH:
             raise _Wrong(path, f"nested deeper than {MAX_DEPTH}")
         if self._nodes > MAX_NODES:
-            raise _Wrong(path, f"more than {MAX_NODES} values")
+            raise _Wrong(path, f"more than {MAX_NODES:,} values")
 
     def _tell_apart(self, value: JSONObject, undeclared: list[str], shape: Shape, path: Path) -> None:
         """Keys that one reader tells apart and another does not are refused, the declared and absent ones included."""
@@ -206,16 +215,15 @@ def _is_unicode(text: str) -> bool:
 _OPTIONS: dict[str, Any] = {"offline": True, "validate_formats": False, "mask": "the value"}
 
 
-def _compiled(make: Callable[..., T], schema: JSONObject) -> T:
+def _compiled(schema: JSONObject, regex_bytes: int, **more: Any) -> Any:
     """Patterns run on the linear engine; those that it cannot express, on one whose backtracking is bounded."""
-    linear = jsonschema_rs.RegexOptions(size_limit=_REGEX_BYTES, dfa_size_limit=_REGEX_BYTES)
+    make, size = jsonschema_rs.validator_for, {"size_limit": regex_bytes, "dfa_size_limit": regex_bytes}
     try:
-        return _guarded(lambda: make(schema, pattern_options=linear, **_OPTIONS))
+        linear = jsonschema_rs.RegexOptions(**size)
+        return _guarded(lambda: make(schema, pattern_options=linear, **_OPTIONS, **more))
     except jsonschema_rs.ValidationError:
-        fancy = jsonschema_rs.FancyRegexOptions(
-            backtrack_limit=_BACKTRACKS, size_limit=_REGEX_BYTES, dfa_size_limit=_REGEX_BYTES
-        )
-        return _guarded(lambda: make(schema, pattern_options=fancy, **_OPTIONS))
+        fancy = jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS, **size)
+        return _guarded(lambda: make(schema, pattern_options=fancy, **_OPTIONS, **more))
 
 
 def _guarded(run: Callable[[], T]) -> T:

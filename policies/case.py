@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from policies.action import Action
+from policies.fold import fold
+from policies.forms import canonical_form
 from policies.grant import Grant
 from policies.jsonvalue import JSON, JSONObject, canonical
 from policies.label import Label, join_all
@@ -138,8 +140,8 @@ class Case:
 
     @property
     def authority(self) -> str:
-        """Equal for calls that affect the same, in any order of keys: a refusal and the duplicate guard bind to it."""
-        return self._digest({a.path: a.value for a in self.arguments if a.spec.role.is_authority})
+        """Equal for calls that affect the same, whatever the order and spelling: refusals and the guard bind to it."""
+        return self._digest({a.path: _compared(a) for a in self.arguments if a.spec.role.is_authority})
 
     def _digest(self, *parts: object) -> str:
         action = self.action
@@ -187,3 +189,14 @@ class Case:
 
     def denied(self, code: Code, detail: str = "", path: str = "") -> "Case":
         return self.joined(deny(code, detail, path))
+
+
+def _compared(argument: Argument) -> JSON:
+    """The value in its one spelling, and text blind to case, blanks and whatever cannot be seen.
+
+    An account written with blanks is the same account. Two values that only some server tells apart count as one here:
+    the later call is refused or asked about, never run twice.
+    """
+    spelling = canonical_form(argument.spec.form, argument.value)
+    said = argument.value if spelling is None else spelling
+    return "".join(filter(str.isprintable, fold(said))).replace(" ", "") if isinstance(said, str) else said

@@ -55,11 +55,12 @@ def _why(argument: Argument) -> str:
 def _flow_asked(case: Case) -> Verdict:
     """Each class of data that the call carries must be declared or approved for this sink; `secret` never is.
 
-    A read whose arguments name nothing but what to read carries nothing out; one with a body or a destination does.
+    Whatever a read is given tells its server something, were it the name of a file. Only where the server is sealed, so
+    that it can tell nobody, does a read carry nothing out, unless it is given a body or a destination.
     """
-    carries_out = any(argument.spec.role in (Role.DEST, Role.BODY) for argument in case.arguments)
-    if case.tool.effect is Effect.READ and not carries_out:
-        return PERMIT
+    if case.tool.effect is Effect.READ and case.seen.sealed:
+        if not any(argument.spec.role in (Role.DEST, Role.BODY) for argument in case.arguments):
+            return PERMIT
     classes = case.label.classes
     if NOWHERE in classes:
         return deny(Code.FLOW_REFUSED, NOWHERE)

@@ -64,7 +64,7 @@ def demanded(role: Role, effect: Effect) -> Integrity | None:
     """How strong the proof of a value in this role must be; None asks nothing."""
     if not role.is_authority:
         return None
-    if effect is Effect.READ:  # what is read inside a server is bounded by its sandbox; where a read reaches out is not
+    if effect is Effect.READ:  # what to read is bounded by the sandbox, and what that tells the server by flow
         return None if role in (Role.REF, Role.CONTROL) else Integrity.ENDORSED
     return Integrity.ATTESTED if role is Role.REF and effect is not Effect.DESTRUCTIVE else Integrity.ENDORSED
 

@@ -1,17 +1,19 @@
 """Reading a result: the label of everything it says, and the values in it that may prove an argument.
 
 Every value gets the label of the longest pack path that reaches it (a path also covers what lies inside); what no path
-reaches is untrusted and private. A result past a cap proves nothing and counts as wholly untrusted and private: size
-must never buy time or trust.
+reaches is untrusted and private, and may be of any class that the pack knows of. That holds for whatever a server can
+choose: a key that the pack does not name is its text as well as a value is, an empty list says something, and text that
+spells a body counts as that body only in a spelling that leaves no choice. What is left to it, beside the values that
+the pack trusts: the order of keys, which of a few spellings, and which parts of a body its text blocks repeat.
+
+A result past a cap proves nothing and counts as wholly untrusted and private: size must never buy time or trust.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import msgspec
-
+from policies.bodytext import body_of, is_for_people_only, repeats
 from policies.forms import form_for, spellings
 from policies.jsonvalue import JSON, JSONObject, pointer
 from policies.label import Integrity, Label, Source, join_all
@@ -24,7 +26,6 @@ MAX_DEPTH = 32
 
 PRIVATE = frozenset({"user"})
 _KNOWN_KEYS = frozenset({"content", "structuredContent", "isError", "resultType", "_meta"})
-_UNPROVEN = Label(integrity=Integrity.UNTRUSTED)
 
 Atom: TypeAlias = tuple[Form, str, Label]
 
@@ -48,47 +49,52 @@ def read_result(result: JSONObject, tool: ToolPack, server: str, tool_name: str,
     server says of itself (`_meta`, annotations) can only lower.
     """
     origin = Source(server, tool_name, action)
-    unnamed = Label(integrity=Integrity.UNTRUSTED, readers=PRIVATE, classes=frozenset({server}))
+    unnamed = _unnamed(tool, server)
     labels: dict[int, Label] = {}
     met: set[Label] = set()
     atoms: list[Atom] = []
     try:
-        budget = _Budget()
-        body = _body(result)
-        for steps, value, found in _walk(body, _tree(tool.result), budget):
+        budget, keys = _Budget(), _Keys()
+        body = body_of(result, MAX_CHARS)
+        for steps, value, found in _walk(body, _tree(tool.result), budget, keys):
             if (label := labels.get(id(found))) is None:
                 label = labels[id(found)] = unnamed if found is None else _label_of(found, server)
                 met.add(label)
             if found is not None and label.integrity >= Integrity.ATTESTED:
+                said = len(atoms)
                 atoms.extend(_atoms(found.form, value, label, origin, steps))
-        if body is result.get("structuredContent") and not _repeats(result.get("content", []), body, budget):
+                if len(atoms) == said and found.form is not Form.TEXT and isinstance(value, str):
+                    met.add(_lowered(label))  # text where the pack expects a number, an id, an address
+        met.update(unnamed if found is None else _lowered(_label_of(found, server)) for found in keys.values())
+        if body is result.get("structuredContent") and not repeats(result.get("content", []), body, budget.take):
             met.add(unnamed)
     except _TooMuch:
         return overflow(tool, server, tool_name, action)
-    if not result.keys() <= _KNOWN_KEYS:
+    if not result.keys() <= _KNOWN_KEYS or result.get("_meta") or result.get("resultType", "complete") != "complete":
         met.add(unnamed)
-    if result.get("_meta"):
-        met.add(_UNPROVEN)
-    if result.get("isError"):
-        met.add(_UNPROVEN)
-        atoms.clear()
-    floor = unnamed if _is_for_people_only(result.get("content")) else None
-    if floor is not None:
-        met.add(floor)
+    if result.get("isError", False) is not False or is_for_people_only(result.get("content")):
+        met.add(unnamed)
         atoms.clear()
     label = _from(join_all(met), origin)
     return Reading(label=label, atoms=tuple(atoms))
 
 
 def overflow(tool: ToolPack, server: str, tool_name: str, action: str) -> Reading:
-    """What a result past a cap is worth: it may hold any class that the pack knows of."""
-    classes = frozenset({server}).union(*(found.classes for found in tool.result))
-    sources = frozenset({Source(server, tool_name, action)})
-    label = Label(integrity=Integrity.UNTRUSTED, readers=PRIVATE, classes=classes, sources=sources)
-    return Reading(label=label, whole=False)
+    """What a result past a cap is worth."""
+    return Reading(label=_from(_unnamed(tool, server), Source(server, tool_name, action)), whole=False)
 
 
 # ---- labels and atoms ----------------------------------------------------------------------------------------------
+
+
+def _unnamed(tool: ToolPack, server: str) -> Label:
+    """The label of what no path reaches: it may hold any class that the pack knows of."""
+    classes = frozenset({server}).union(*(found.classes for found in tool.result))
+    return Label(integrity=Integrity.UNTRUSTED, readers=PRIVATE, classes=classes)
+
+
+def _lowered(label: Label) -> Label:
+    return Label(integrity=Integrity.UNTRUSTED, readers=label.readers, classes=label.classes)
 
 
 def _label_of(found: ResultField, server: str) -> Label:
@@ -151,7 +157,7 @@ _TREES: dict[int, tuple[tuple[ResultField, ...], _Node]] = {}
 
 
 def _tree(fields: tuple[ResultField, ...]) -> _Node:
-    """The fields as a tree, made once. They belong to a pack, so the tuple's identity is the key: hashing it is slow."""
+    """The fields as a tree, made once. They belong to a pack: their identity is the key, for hashing them is slow."""
     known = _TREES.get(id(fields))
     if known is None:
         if len(_TREES) >= MAX_TREES:
@@ -171,22 +177,35 @@ def _grown(fields: tuple[ResultField, ...]) -> _Node:
     return root
 
 
-def _walk(body: JSON, tree: _Node, budget: _Budget) -> Iterator[tuple[tuple[str | int, ...], JSON, ResultField | None]]:
-    """Every scalar with its path and the field that covers it."""
+_Keys: TypeAlias = dict[int, ResultField | None]
+"""The fields, by identity, within which a key stands that the pack does not name."""
+
+
+def _walk(
+    body: JSON, tree: _Node, budget: _Budget, keys: _Keys
+) -> Iterator[tuple[tuple[str | int, ...], JSON, ResultField | None]]:
+    """Every scalar and every empty container with its path and the field that covers it; fills `keys`."""
     stack: list[tuple[tuple[str | int, ...], JSON, list[_Node], ResultField | None]] = [((), body, [tree], None)]
     while stack:
         steps, value, nodes, found = stack.pop()
         budget.take(1, len(value) if isinstance(value, str) else 0)
-        if not isinstance(value, dict | list) or not (value or nodes):
+        if not isinstance(value, dict | list) or not value:
             yield steps, value, found
             continue
         if len(steps) >= MAX_DEPTH:
             raise _TooMuch
         if isinstance(value, dict):
             budget.take(0, sum(map(len, value)))
+            if id(found) not in keys and any(not _is_named(key, nodes) for key in value):
+                keys[id(found)] = found
         for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
             onward = _onward(nodes, str(step)) if nodes else nodes
             stack.append(((*steps, step), inner, onward, _covering(onward, found)))
+
+
+def _is_named(key: str, nodes: list[_Node]) -> bool:
+    """Whether a literal step of the pack says this key, so that it is not the server's to choose."""
+    return key != "*" and any(key in node.next for node in nodes)
 
 
 def _onward(nodes: list[_Node], step: str) -> list[_Node]:
@@ -206,95 +225,3 @@ def _covering(nodes: list[_Node], inherited: ResultField | None) -> ResultField 
         return nodes[0].found or inherited if nodes else inherited
     named = [(-node.literals, node.found.integrity, node.found) for node in nodes if node.found is not None]
     return min(named, key=lambda entry: entry[:2])[2] if named else inherited
-
-
-# ---- what the body is, and whether the rest repeats it -------------------------------------------------------------
-
-
-def _body(result: JSONObject) -> JSON:
-    if result.get("structuredContent") is not None:
-        return result["structuredContent"]
-    content = result.get("content", [])
-    text = _text_of(content[0]) if isinstance(content, list) and len(content) == 1 else None
-    if text is not None and isinstance(parsed := _parsed(text), dict | list):
-        return parsed
-    return {"content": content}
-
-
-def _text_of(block: JSON) -> str | None:
-    """The text of a plain text block; None for any other block."""
-    if not isinstance(block, dict) or block.get("type") != "text":
-        return None
-    text = block.get("text")
-    return text if isinstance(text, str) else None
-
-
-def _parsed(text: str) -> JSON:
-    """The JSON that `text` is; None when it is none, past the cap, or names a key twice (two readers, two values)."""
-    if len(text) > MAX_CHARS or not text.lstrip().startswith(("{", "[")):
-        return None
-    try:
-        return _decode(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) != len(pairs):
-        raise ValueError("a key is there twice")
-    return entries
-
-
-_decode = json.JSONDecoder(object_pairs_hook=_unique).decode
-_encode = msgspec.json.Encoder().encode
-
-
-def _repeats(content: JSON, body: JSON, budget: _Budget) -> bool:
-    """Whether the text beside a structured body says nothing that the body does not say."""
-    if not isinstance(content, list):
-        return False
-    parts: set[str] = set()
-    for block in content:
-        text = _text_of(block)
-        if text is None:
-            return False
-        budget.take(1, len(text))
-        if _is_compact(text, body):
-            continue
-        parsed = _parsed(text)
-        if parsed is not None and parsed == body:
-            continue
-        parts = parts or _parts(body)
-        if _spelled(text if parsed is None else parsed) not in parts:
-            return False
-    return True
-
-
-def _is_compact(text: str, body: JSON) -> bool:
-    """Whether `text` is the body in the spelling that most servers use: then there is nothing to parse."""
-    try:
-        return text.startswith(("{", "[")) and text.encode() == _encode(body)
-    except (UnicodeEncodeError, TypeError, OverflowError):
-        return False
-
-
-def _parts(body: JSON) -> set[str]:
-    """The body, its members, and the items of its lists, each spelled."""
-    parts = [body]
-    if isinstance(body, dict):
-        parts.extend(body.values())
-        parts.extend(item for value in body.values() if isinstance(value, list) for item in value)
-    return {_spelled(part) for part in parts}
-
-
-def _spelled(value: JSON) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def _is_for_people_only(content: JSON) -> bool:
-    """Whether the server marked any block as not meant for a model."""
-    blocks = content if isinstance(content, list) else []
-    notes = [block.get("annotations") for block in blocks if isinstance(block, dict)]
-    audiences = [note.get("audience") for note in notes if isinstance(note, dict)]
-    return any(isinstance(audience, list) and "assistant" not in audience for audience in audiences)

@@ -22,6 +22,9 @@ MAX_WEIGHT = 4_000
 """Rules that one pass from the top can meet, counting a shared one each time; a schema beyond it is metered."""
 MAX_COST = 50_000
 """Rules that one call's arguments may meet under a metered schema."""
+MAX_PATTERNS = 128
+MAX_PATTERN_CHARS = 16_384
+"""Of all patterns together: to compile one costs time that nobody else in the process has."""
 
 DIALECTS = frozenset(
     {
@@ -68,6 +71,9 @@ def check(schema: JSON) -> bool:
         raise SchemaError(f"it is larger than {MAX_BYTES} bytes")
     if str(schema.get("$schema", "https://json-schema.org/draft/2020-12/schema")).rstrip("#") not in DIALECTS:
         raise SchemaError("its dialect is not known")
+    written = patterns(schema)
+    if len(written) > MAX_PATTERNS or sum(map(len, written)) > MAX_PATTERN_CHARS:
+        raise SchemaError(f"it holds more than {MAX_PATTERNS} patterns, or {MAX_PATTERN_CHARS} characters of them")
     rules = _rules(schema)
     if sum(len(rule.get(word, ())) for rule in rules for word in _LIST_HERE) > MAX_COMBINATORS:
         raise SchemaError(f"it combines more than {MAX_COMBINATORS} alternatives")
@@ -75,6 +81,22 @@ def check(schema: JSON) -> bool:
         raise SchemaError("a rule applies to one value through too many others")
     walk = _Walk(schema, below=True)
     return walk.run([schema]) > MAX_WEIGHT or walk.recurses
+
+
+def patterns(schema: JSON) -> frozenset[str]:
+    """Whatever may be compiled as a pattern, wherever in the document it stands."""
+    found: set[str] = set()
+    todo: list[JSON] = [schema]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict):
+            pattern, keys = node.get("pattern"), node.get("patternProperties")
+            found.update(keys if isinstance(keys, dict) else ())
+            found.update((pattern,) if isinstance(pattern, str) else ())
+            todo.extend(node.values())
+        elif isinstance(node, list):
+            todo.extend(node)
+    return frozenset(found)
 
 
 def here(root: JSONObject, node: JSONObject) -> Iterator[Schema]:

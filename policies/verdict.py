@@ -8,7 +8,6 @@ a decision stricter.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from functools import reduce
 
 
 class Code(StrEnum):
@@ -101,5 +100,12 @@ def ask(code: Code, detail: str = "", path: str = "") -> Verdict:
 
 
 def join_all(verdicts: Iterable[Verdict]) -> Verdict:
-    """The join of all; `PERMIT` of none."""
-    return reduce(Verdict.join, verdicts, PERMIT)
+    """The join of all; `PERMIT` of none. One union each, however many there are."""
+    met = list(verdicts)
+    if not met:
+        return PERMIT
+    return Verdict(
+        denials=frozenset().union(*(verdict.denials for verdict in met)),
+        asks=frozenset().union(*(verdict.asks for verdict in met)),
+        obligations=frozenset().union(*(verdict.obligations for verdict in met)),
+    )

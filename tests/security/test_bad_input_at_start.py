@@ -37,7 +37,8 @@ def serve(place: Path, settings: str) -> subprocess.CompletedProcess[str]:
 
 def bad_rego(place: Path) -> str:
     (place / "rules.rego").write_text(
-        'package operator\n\nimport rego.v1\n\ndeny contains "no" if {\n\tnet.cidr_contains("10.0.0.0/8", input.agent)\n}\n'
+        "package operator\n\nimport rego.v1\n\n"
+        'deny contains "no" if {\n\tnet.cidr_contains("10.0.0.0/8", input.agent)\n}\n'
     )
     return '[gateway]\nlisten = "127.0.0.1:0"\n[policy]\nbundles = ["rules.rego"]\n'
 

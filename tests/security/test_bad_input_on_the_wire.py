@@ -19,11 +19,12 @@ from policies.rules import parse_rule
 GRANT = ('till.note(to = "me")', "till.echo", "till.deep", "till.huge", "till.big")
 
 
-def raw(arguments: str, name: str = "till__note", *, extra: str = "") -> bytes:
+def raw(arguments: str, name: str = "till__note") -> bytes:
     """A request's body with its arguments as they are written here."""
-    meta = '"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}'
-    params = f'{{"name":"{name}","arguments":{arguments},{meta}}}'
-    return f'{{"jsonrpc":"2.0","id":1,{extra}"method":"tools/call","params":{params}}}'.encode()
+    version, capabilities = "io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientCapabilities"
+    meta = f'{{"{version}":"2026-07-28","{capabilities}":{{}}}}'
+    params = f'{{"name":"{name}","arguments":{arguments},"_meta":{meta}}}'
+    return f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}'.encode()
 
 
 def is_refused(said: Said) -> bool:
@@ -78,7 +79,7 @@ async def test_a_token_that_is_not_one_of_ours_or_no_longer_stands_gets_a_401(tm
     [({"host": "evil.example"}, 421), ({"origin": "https://evil.example"}, 403), ({"content_type": "text/plain"}, 415)],
 )
 async def test_a_page_or_a_name_from_elsewhere_reaches_nothing(
-    tmp_path: Path, field: dict[str, str], status: int
+    tmp_path: Path, field: dict[str, Any], status: int
 ) -> None:
     folder = tmp_path / "till"
     async with scene(tmp_path / "state", till(folder)) as gateway:

@@ -1,8 +1,8 @@
 """A gateway killed at a hundred seeded instants, and a till whose own record is the oracle.
 
-Each point is one kill -9: in a burst of concurrent payments and notes, or (every seventh) while it starts. The till runs
-without a sandbox here, as a plain child that outlives its gateway and finishes what was sent to it; the next gateway
-starts over the same store. After each restart:
+Each point is one kill -9: in a burst of concurrent payments and notes, or (every seventh) while it starts. The till
+runs without a sandbox here, as a plain child that outlives its gateway and finishes what was sent to it; the next
+gateway starts over the same store. After each restart:
 
     every effect has an intent, with the very arguments that the till took        nothing is lost
     no action, and no call of the agents', has two effects                        nothing is doubled
@@ -62,15 +62,14 @@ class Book:
                 self.read = page[-1].index
                 for record in page:
                     self.told.add(record.action)
-                    match record.kind:
-                        case "effect.intent":
-                            assert record.action not in self.intents
-                            self.intents[record.action] = record
-                        case "effect.outcome":
-                            self.outcomes.setdefault(record.action, []).append(record.verdict)
-                        case "unknown.settled":
-                            assert record.payload is not None
-                            self.settled[record.action] = record.payload["state"]
+                    if record.kind == "effect.intent":
+                        assert record.action not in self.intents
+                        self.intents[record.action] = record
+                    elif record.kind == "effect.outcome":
+                        self.outcomes.setdefault(record.action, []).append(record.verdict)
+                    elif record.kind == "unknown.settled":
+                        assert record.payload is not None
+                        self.settled[record.action] = record.payload["state"]
 
     def check(self) -> None:
         self.catch_up()

@@ -1,4 +1,4 @@
-"""S4, its first part: a person's yes is for one exact call, and is used once whatever is retried, changed or sent at once."""
+"""S4, its first part: a yes is for one exact call and used once, whatever is retried, changed or sent at once."""
 
 import asyncio
 from collections import Counter

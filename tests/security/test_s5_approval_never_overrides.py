@@ -124,13 +124,15 @@ async def test_a_secret_reaches_no_sink_and_nobody_is_asked(tmp_path: Path) -> N
         {"memo": "please"},
         dict(reversed(PAY.items())),
         {"amount_cents": 99},
+        {"to": " ".join(PAYEE[at : at + 4] for at in range(0, 22, 4))},
+        {"to": PAYEE.lower()},
     ],
-    ids=["another body", "another order of keys", "another amount"],
+    ids=["another body", "another order of keys", "another amount", "blanks", "small letters"],
 )
 async def test_a_no_is_not_asked_again(tmp_path: Path, again: dict[str, object]) -> None:
     folder = tmp_path / "till"
     async with scene(tmp_path / "state", till(folder), hold_s=0.0) as gateway:
-        agent = Agent(gateway.url, (await grant(gateway, GRANT, spend={"EUR": 10_000})).token)
+        agent = Agent(gateway.url, (await grant(gateway, 'till.pay(currency = "EUR")', spend={"EUR": 10_000})).token)
         await decide(gateway, (await agent.call("till__pay", **PAY)).ticket, approve=False)
         asked = again if len(again) > 1 else PAY | again
         assert (await agent.call("till__pay", **asked)).code == "denied_by_person"

@@ -51,7 +51,7 @@ async def test_fifty_calls_at_once_on_a_budget_of_ten(tmp_path: Path, calls: int
     folder = tmp_path / "till"
     async with scene(tmp_path / "state", till(folder)) as gateway:
         granted = await grant(gateway, "till.read", calls=calls)
-        many = [{"what": "nothing"} for _ in range(AT_ONCE)]
+        many: list[dict[str, object]] = [{"what": "nothing"} for _ in range(AT_ONCE)]
         (folder / "nothing.json").write_text("{}")
 
         said = await at_once(gateway.url, granted.token, "till__read", *many)
@@ -69,16 +69,14 @@ async def test_a_budget_of_money_is_never_overdrawn_by_payments_at_once(tmp_path
         payees = [iban(number) for number in range(8)]  # payments to one payee at once are duplicates of each other
         slot = ", ".join(f'"{payee}"' for payee in payees)
         granted = await grant(gateway, f'till.pay(to in [{slot}], currency = "EUR")', spend={"EUR": 1_000})
-        said: list[Said] = []
 
-        async def keep_paying(payee: str) -> None:
+        async def keep_paying(payee: str) -> list[Said]:
             agent = Agent(gateway.url, granted.token)
-            for number in range(12):
-                said.append(await agent.call("till__pay", **payment(number, 60) | {"to": payee}))
+            return [await agent.call("till__pay", **payment(number, 60) | {"to": payee}) for number in range(12)]
 
-        await asyncio.gather(*map(keep_paying, payees))
+        said = await asyncio.gather(*map(keep_paying, payees))
 
-        assert Counter(one.code for one in said)[""] == 16
+        assert Counter(one.code for some in said for one in some)[""] == 16
         assert sum(one["amount_cents"] for one in recorded(folder)) == 960
         assert budgets.left(gateway.memory.reader, granted.token_id) == {"spend:EUR": 40}
 

@@ -73,7 +73,8 @@ def act(call_id: str, tool: str, arguments: dict[str, Any]) -> str | None:
         case "read":
             return (FOLDER / f"{arguments['what']}.json").read_text()
         case "deep":
-            return '{"x":' * arguments["depth"] + "1" + "}" * arguments["depth"]
+            depth = int(arguments["depth"])
+            return '{"x":' * depth + "1" + "}" * depth
         case "huge":
             return '{"exact":9007199254740993,"long":123456789012345678901234567890}'
         case "drip":
@@ -96,7 +97,8 @@ def act(call_id: str, tool: str, arguments: dict[str, Any]) -> str | None:
             return json.dumps({"answered": json.loads(sys.stdin.readline()).get("result")})
         case "echo":
             return json.dumps({"value": arguments["value"], "text": arguments["text"]})
-    return "{}"
+        case _:
+            return "{}"
 
 
 def call(call_id: str, tool: str, arguments: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ class Nursery:
                     mortal.ready.set_result(said)
                 case "failed":
                     mortal.ready.set_exception(RuntimeError(said["why"]))
-                case "ended":
+                case _:
                     mortal.ended.set_result(said["status"])
                     del self._born[pid]
                     if not mortal.ready.done():

@@ -121,10 +121,10 @@ def test_json_in_a_text_block_is_read_where_nothing_is_structured() -> None:
 
 
 def test_text_that_repeats_the_structure_adds_nothing() -> None:
-    tool = ToolPack(result=(ResultField(path="/result", integrity=Integrity.TRUSTED),))
+    trusted = [ResultField(path=path, integrity=Integrity.TRUSTED) for path in ("/result", "/result/*/two")]
     body = {"result": ["one", {"two": 2}]}
     blocks = [{"type": "text", "text": "one"}, {"type": "text", "text": '{"two":2}'}]
-    _, label = learned({"content": blocks, "structuredContent": body}, tool)
+    _, label = learned({"content": blocks, "structuredContent": body}, ToolPack(result=tuple(trusted)))
     assert label.integrity is Integrity.TRUSTED
 
 
