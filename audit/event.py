@@ -21,6 +21,7 @@ KINDS = frozenset(
         "definition.pinned",
         "definition.changed",
         "definition.accepted",
+        "definition.withdrawn",
         "unknown.settled",
         "refusals.counted",
     }

@@ -129,7 +129,7 @@ async def serve(options: Options, *, ready: Callable[[Running], None] | None = N
 
 
 def _settle_heap() -> None:
-    """What start-up made stays, so the collector looks at what calls make alone, and less often: it was a tenth of one."""
+    """What start-up made stays: the collector looks at what calls make, and less often. It was a tenth of each call."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 20, 100)

@@ -17,7 +17,7 @@ from gateway.stores.memory import Memory
 from gateway.wire.mirrors import Mirror, mirrors
 from policies.action import MEDIATED, Action, Kind, Subject
 from policies.capability import Authority, Refused
-from policies.case import Definition
+from policies.case import Definition, Pin
 from policies.jsonvalue import JSONObject, digest
 from policies.verdict import Code
 
@@ -95,9 +95,9 @@ class AgentCorridor:
         return answer
 
     def mirrors(self, subject: Subject, server: str, tool: str) -> tuple[Mirror, ...]:
-        """Which arguments of a tool in the subject's reach are mirrored in headers."""
+        """Which arguments of a pinned tool in the subject's reach are mirrored in headers."""
         definition = self.definitions.find(server, tool)
-        if definition is None or not self._reaches(subject, definition):
+        if definition is None or definition.pin is not Pin.PINNED or not self._reaches(subject, definition):
             return ()
         if definition.digest not in self._mirrors:
             self._mirrors[definition.digest] = mirrors(definition.body.get("inputSchema"))

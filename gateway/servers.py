@@ -6,7 +6,8 @@ from typing import Any
 
 from gateway.errors import OperatorError
 from gateway.options import Network, ServerOptions
-from gateway.stores.definitions import Definitions, Offer
+from gateway.stores.definitions import Definitions
+from gateway.stores.sighting import Offer
 from gateway.upstreams.discovery import Finder
 from policies.case import Pin
 from policies.describe import diff
@@ -76,7 +77,9 @@ class Servers:
         return self.options[name]
 
     def _rows(self, name: str) -> list[Offer]:
-        return [row for row in self.definitions.catalog.rows.values() if row.server == name]
+        """What it ever said; that a server had no instructions is a row as well, of nothing."""
+        rows = self.definitions.catalog.rows.values()
+        return [row for row in rows if row.server == name and (row.name or row.body)]
 
     def _summary(self, server: ServerOptions) -> dict[str, Any]:
         waiting = sum(1 for row in self._rows(server.name) if row.pin is not Pin.PINNED)

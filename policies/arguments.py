@@ -27,8 +27,10 @@ MAX_PROBLEMS = 8
 _BACKTRACKS = 10_000
 _REGEX_BYTES = 1_000_000
 """What one pattern may become."""
-_ALL_REGEX_BYTES = 2_000_000
+_ALL_REGEX_BYTES = 2_500_000
 """What all of one schema may: an engine compiles them in one breath, and the whole process waits meanwhile."""
+MAX_DEFAULTS_WEIGHT = 20_000
+"""Rules that stand behind all defaults together: each default is held against its own."""
 _URN = "urn:pratique:schema"
 """What the schema is called where a part of it is used alone."""
 
@@ -82,6 +84,9 @@ class Checker:
         self._is_metered = is_metered
         self._patterns: dict[str, Any] = {}
         self._registry: Any = None
+        self._believed: dict[int, bool] = {}
+        self._weight = 0
+        self._weigh = bounds.Walk(schema, below=True)
         self._places = {id(rule): place for place, rule in _places(schema)}
         self._regex_bytes = min(_REGEX_BYTES, _ALL_REGEX_BYTES // max(1, len(bounds.patterns(schema))))
         self._engine = _compiled(schema, self._regex_bytes)
@@ -110,7 +115,21 @@ class Checker:
         return bool(_guarded(lambda: engine.is_valid(key)))
 
     def _is_valid(self, rule: JSONObject, value: JSON) -> bool:
-        """By the rule alone: compiling the whole schema part by part would compile what nests once for each level."""
+        """Whether a rule's own default is; the rules behind all of them are counted.
+
+        Raises:
+            TooManyShapes: they are too many.
+        """
+        known = self._believed.get(id(rule))
+        if known is None:
+            self._weight += self._weigh.run([rule])
+            if self._weight > MAX_DEFAULTS_WEIGHT:
+                raise TooManyShapes
+            known = self._believed[id(rule)] = self._alone(rule, value)
+        return known
+
+    def _alone(self, rule: JSONObject, value: JSON) -> bool:
+        """By this rule's own engine: a map of the whole schema's parts compiles what nests once for each level."""
         if self._registry is None:
             self._registry = _guarded(lambda: jsonschema_rs.Registry([(_URN, self._schema)]))
         dialect = {"$schema": self._schema["$schema"]} if "$schema" in self._schema else {}

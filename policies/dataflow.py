@@ -58,9 +58,9 @@ def _flow_asked(case: Case) -> Verdict:
     Whatever a read is given tells its server something, were it the name of a file. Only where the server is sealed, so
     that it can tell nobody, does a read carry nothing out, unless it is given a body or a destination.
     """
-    if case.tool.effect is Effect.READ and case.seen.sealed:
-        if not any(argument.spec.role in (Role.DEST, Role.BODY) for argument in case.arguments):
-            return PERMIT
+    carries_out = any(argument.spec.role in (Role.DEST, Role.BODY) for argument in case.arguments)
+    if case.tool.effect is Effect.READ and case.seen.sealed and not carries_out:
+        return PERMIT
     classes = case.label.classes
     if NOWHERE in classes:
         return deny(Code.FLOW_REFUSED, NOWHERE)

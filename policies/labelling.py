@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from policies.case import Argument, Case
+from policies.case import Argument, Case, Definition
 from policies.forms import as_sent, canonical_form, form_for, spellings
 from policies.grant import Constraint, Op, Rule, Scalar
 from policies.jsonvalue import JSON, JSONObject, pointer
 from policies.label import Integrity, Label
 from policies.pack import ArgumentSpec, Effect, Form, Role, ToolPack
+from policies.shape import Shape, Shapes
 
 _STRICTEST = ArgumentSpec(role=Role.DEST)
 _GRANTED = Label(integrity=Integrity.GRANTED)
@@ -179,16 +180,56 @@ def _is_default(case: Case, path: str, value: JSON) -> bool:
 
 
 def _left_out(case: Case) -> Iterator[tuple[str, JSON, ArgumentSpec]]:
-    """Authority arguments that the call leaves to the server, so that its ambient state never chooses unseen."""
+    """Authority arguments that the call leaves to the server, at any depth, so that its own state never chooses unseen.
+
+    Declared is what any rule of the pinned schema declares, by reference and alternative too.
+    """
     if case.tool.effect is Effect.READ:
         return
-    named = [name for name in case.tool.arguments if not name.startswith("/")]
-    for name in _properties(case) if case.seen.definition else named:
-        if name in case.action.arguments:
-            continue
-        spec = _spec(case.tool, (name,))
+    named = {name for name in case.tool.arguments if not name.startswith("/")}
+    arguments, definition = case.action.arguments, case.seen.definition
+    unsaid = ((name,) for name in sorted(named - arguments.keys()))
+    for steps in unsaid if definition is None else _absent(arguments, _shapes(definition), named):
+        spec = _spec(case.tool, steps)
         if spec.role.is_authority and not spec.optional:
-            yield pointer(name), None, replace(spec, form=Form.NUMBER)
+            yield pointer(*steps), None, replace(spec, form=Form.NUMBER)
+
+
+def _absent(arguments: JSONObject, shapes: Shapes, named: set[str]) -> Iterator[tuple[str, ...]]:
+    """The steps to each declared key that is not there; `named` by the pack counts where there is room for it."""
+    room = {name for name in named - shapes.top.names if shapes.child(shapes.top, name) is not None}
+    stack: list[tuple[tuple[str, ...], JSON, Shape]] = [((), arguments, shapes.top)]
+    while stack:
+        steps, value, shape = stack.pop()
+        if isinstance(value, list):
+            inside = [(str(at), item, shapes.item(shape, at)) for at, item in enumerate(value)]
+        else:
+            declared = shape.names if steps else shape.names | room
+            for name in sorted(declared - value.keys()):
+                yield (*steps, name)
+            inside = [(key, item, shapes.child(shape, key) or shapes.free) for key, item in value.items()]
+        for step, item, below in inside:
+            if isinstance(item, dict | list) and not below.free:
+                stack.append(((*steps, step), item, below))
+
+
+MAX_SHAPES = 1_024
+_SHAPES: dict[int, tuple[JSONObject, Shapes]] = {}
+"""By the identity of a definition's body, which is kept beside, so that no other can take it over."""
+
+
+def _shapes(definition: Definition) -> Shapes:
+    """What the definition's schema declares where; patterns are taken to match, and defaults are another stage's."""
+    known = _SHAPES.get(id(definition.body))
+    if known is None:
+        if len(_SHAPES) >= MAX_SHAPES:
+            _SHAPES.clear()
+        schema = definition.body.get("inputSchema")
+        shapes = Shapes(
+            schema if isinstance(schema, dict) else {}, lambda _pattern, _key: True, lambda _rule, _it: False
+        )
+        known = _SHAPES[id(definition.body)] = definition.body, shapes
+    return known[1]
 
 
 def _properties(case: Case) -> Mapping[str, JSON]:

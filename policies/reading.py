@@ -40,6 +40,8 @@ class Reading:
     """The values in it that may prove an argument."""
     whole: bool = True
     """False: it was past a cap, so all of it counts as untrusted and private."""
+    work: int = 0
+    """What reading it costs: values, and blocks of 256 characters."""
 
 
 def read_result(result: JSONObject, tool: ToolPack, server: str, tool_name: str, action: str) -> Reading:
@@ -76,7 +78,7 @@ def read_result(result: JSONObject, tool: ToolPack, server: str, tool_name: str,
         met.add(unnamed)
         atoms.clear()
     label = _from(join_all(met), origin)
-    return Reading(label=label, atoms=tuple(atoms))
+    return Reading(label=label, atoms=tuple(atoms), work=budget.work)
 
 
 def overflow(tool: ToolPack, server: str, tool_name: str, action: str) -> Reading:
@@ -133,6 +135,10 @@ class _TooMuch(Exception):
 class _Budget:
     nodes: int = MAX_NODES
     chars: int = MAX_CHARS
+
+    @property
+    def work(self) -> int:
+        return MAX_NODES - self.nodes + (MAX_CHARS - self.chars) // 256
 
     def take(self, nodes: int, chars: int) -> None:
         self.nodes -= nodes

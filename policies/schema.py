@@ -5,6 +5,7 @@ reference means, no rule that leads back to itself without consuming an argument
 value can meet. A schema that recurses through the arguments is taken, and metered (`cost`).
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -24,7 +25,10 @@ MAX_COST = 50_000
 """Rules that one call's arguments may meet under a metered schema."""
 MAX_PATTERNS = 128
 MAX_PATTERN_CHARS = 16_384
-"""Of all patterns together: to compile one costs time that nobody else in the process has."""
+MAX_SHORTHANDS = 96
+MAX_FOLDED = 24
+"""Of all patterns together: an engine compiles them in one breath, and the whole process waits meanwhile. What costs
+are classes: those such as `\\s` with their square, any of them under `(?i)`. These bounds keep it near 30 ms."""
 
 DIALECTS = frozenset(
     {
@@ -34,6 +38,10 @@ DIALECTS = frozenset(
     }
 )
 """2020-12 where none is named (MCP 2025-11-25, basic, JSON Schema usage)."""
+
+_SHORTHAND = re.compile(r"\\[sSdDwWpP]")
+_CLASS = re.compile(r"\[|\\[sSdDwWpP]")
+_FOLDS = re.compile(r"\(\?[a-zA-Z]*i")
 
 _FORBIDDEN = ("$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$vocabulary")
 _ONE_HERE = ("not", "if", "then", "else")
@@ -71,15 +79,13 @@ def check(schema: JSON) -> bool:
         raise SchemaError(f"it is larger than {MAX_BYTES} bytes")
     if str(schema.get("$schema", "https://json-schema.org/draft/2020-12/schema")).rstrip("#") not in DIALECTS:
         raise SchemaError("its dialect is not known")
-    written = patterns(schema)
-    if len(written) > MAX_PATTERNS or sum(map(len, written)) > MAX_PATTERN_CHARS:
-        raise SchemaError(f"it holds more than {MAX_PATTERNS} patterns, or {MAX_PATTERN_CHARS} characters of them")
+    _check_patterns(patterns(schema))
     rules = _rules(schema)
     if sum(len(rule.get(word, ())) for rule in rules for word in _LIST_HERE) > MAX_COMBINATORS:
         raise SchemaError(f"it combines more than {MAX_COMBINATORS} alternatives")
-    if _Walk(schema, below=False).run(rules) > MAX_CHAIN:
+    if Walk(schema, below=False).run(rules) > MAX_CHAIN:
         raise SchemaError("a rule applies to one value through too many others")
-    walk = _Walk(schema, below=True)
+    walk = Walk(schema, below=True)
     return walk.run([schema]) > MAX_WEIGHT or walk.recurses
 
 
@@ -160,7 +166,7 @@ def cost(root: JSONObject, value: JSON) -> int:
     return met
 
 
-class _Walk:
+class Walk:
     """One depth-first pass over the rules: their longest chain on one value, or their number with all that is below."""
 
     def __init__(self, root: JSONObject, *, below: bool) -> None:
@@ -211,6 +217,16 @@ class _Walk:
         if not self._below:
             raise SchemaError("a rule leads back to itself")
         self.recurses = True
+
+
+def _check_patterns(written: frozenset[str]) -> None:
+    if len(written) > MAX_PATTERNS or sum(map(len, written)) > MAX_PATTERN_CHARS:
+        raise SchemaError(f"it holds more than {MAX_PATTERNS} patterns, or {MAX_PATTERN_CHARS} characters of them")
+    text = "\0".join(written)
+    if len(_SHORTHAND.findall(text)) > MAX_SHORTHANDS:
+        raise SchemaError(f"its patterns hold more than {MAX_SHORTHANDS} classes such as \\w")
+    if _FOLDS.search(text) and len(_CLASS.findall(text)) > MAX_FOLDED:
+        raise SchemaError(f"its patterns hold more than {MAX_FOLDED} classes, blind to case")
 
 
 def _rules(root: JSONObject) -> list[JSONObject]:

@@ -3,14 +3,18 @@
 The schema's defaults are filled in here, so that every later step, and the server, see the same arguments.
 """
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from policies.action import MEDIATED
 from policies.arguments import Checker, Filled, Refused, compile_schema
 from policies.case import Case, Definition, Pin
+from policies.jsonvalue import canonical
 from policies.verdict import Code
 
+LIGHT_BYTES = 8_192
+"""A schema beyond it is compiled in a thread: the worst takes some 200 ms."""
 MAX_CHECKERS = 1_024
 """Compiled schemas that are kept, by the digest of the definition."""
 
@@ -32,12 +36,11 @@ class DefinitionStage:
             case Pin.PENDING:
                 return case.denied(Code.DEFINITION_CHANGED, "nobody has accepted it yet")
             case Pin.PINNED:
-                return self._checked(case, definition)
+                return self._checked(case, await self._checker(definition))
             case never:
                 assert_never(never)
 
-    def _checked(self, case: Case, definition: Definition) -> Case:
-        checker = self._checker(definition)
+    def _checked(self, case: Case, checker: Checker | Refused) -> Case:
         if isinstance(checker, Refused):
             return case.denied(Code.DEFINITION_CHANGED, f"its input schema is refused: {checker.reason}")
         filled = checker.fill(case.action.arguments)
@@ -51,10 +54,13 @@ class DefinitionStage:
             defaulted=filled.defaults,
         )
 
-    def _checker(self, definition: Definition) -> Checker | Refused:
+    async def _checker(self, definition: Definition) -> Checker | Refused:
         checker = self._checkers.get(definition.digest)
         if checker is None:
+            schema = definition.body.get("inputSchema")
+            is_light = len(canonical(schema)) <= LIGHT_BYTES
+            checker = compile_schema(schema) if is_light else await asyncio.to_thread(compile_schema, schema)
             if len(self._checkers) >= MAX_CHECKERS:
                 self._checkers.pop(next(iter(self._checkers)))
-            checker = self._checkers[definition.digest] = compile_schema(definition.body.get("inputSchema"))
+            self._checkers[definition.digest] = checker
         return checker

@@ -50,7 +50,14 @@ class Settle:
             budgets.give_back(db, subject.root, self.intent.reserved)
         body = b"" if outcome.result is None else canonical(outcome.result)
         kept = bool(body) and values.remember(
-            db, action=action.id, task=subject.task, server=action.server, tool=action.name, time=now, body=body
+            db,
+            action=action.id,
+            task=subject.task,
+            server=action.server,
+            tool=action.name,
+            time=now,
+            body=body,
+            proves=bool(self.reading.atoms),
         )
         if self.mark is not None:
             values.raise_mark(db, subject.holder, self.mark)

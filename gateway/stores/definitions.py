@@ -1,41 +1,24 @@
 """Pinned definitions: what a server said of its tools when that was first believed, and what it says now.
 
-A row keeps the pinned body; beside it stands what the server offers when that differs, and then the tool is quarantined
-until a person accepts it or the server takes it back. The server's instructions are the row whose name is empty. A tool
-that is no longer listed stays pinned, unlisted. Rows change in units; the catalog that decisions read is replaced after
-they are durable.
+First use is the server's, not the tool's: what it says when it is first discovered may be believed; a tool that comes
+later waits for a person (`sighting.py`). A tool that is no longer listed stays pinned, unlisted. Rows change in units;
+the catalog that decisions read is replaced after they are durable.
 """
 
-import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from audit.event import Event
 from gateway import options
 from gateway.errors import OperatorError
-from gateway.ids import new_id
 from gateway.ports import Done, Ledger
+from gateway.stores.sighting import Offer, Sighting, event_of, rows_of, write
 from policies.case import Definition, Pin
 from policies.describe import Described, Survey
-from policies.jsonvalue import JSON, JSONObject, canonical
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """One row as a person sees it (`server diff`): what is pinned, and what the server offers instead."""
-
-    server: str
-    name: str
-    """Empty: the server's instructions."""
-    pin: Pin
-    digest: str
-    body: JSON = field(repr=False)
-    offered_digest: str = ""
-    """Empty unless it differs from what is pinned."""
-    offered_body: JSON = field(default=None, repr=False)
+from policies.jsonvalue import canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +46,10 @@ class Catalog:
         return tuple(self.tools[key] for key in keys if self.tools[key].pin is Pin.PINNED)
 
     def names(self, server: str) -> frozenset[str]:
-        """The names of a server's tools that are known, whatever their standing."""
-        return frozenset(name for owner, name in self.tools if owner == server)
+        """The names of a server's tools that were accepted once, whatever became of them."""
+        return frozenset(
+            name for (owner, name), tool in self.tools.items() if owner == server and tool.pin is not Pin.PENDING
+        )
 
 
 class _Heard(NamedTuple):
@@ -94,31 +79,28 @@ class Definitions:
 
     def read(self, db: sqlite3.Connection) -> None:
         """Take in what the store holds, at start."""
-        self._install(_rows(db))
+        self._install(rows_of(db))
 
     async def observe(self, survey: Survey) -> None:
-        """Pin what is new, quarantine what changed, forgive what was taken back. The catalog has it on return.
+        """Take in a discovery: pin it on first use, or keep what is new waiting, quarantine what changed, forgive what
+        was taken back. For the operator's own discoveries alone. The catalog has it on return.
 
         Raises:
             Unrecordable: nothing was written, and the catalog is as it was.
         """
-        said = dict(survey.offered)
-        if survey.instructions is not None:
-            said[""] = survey.instructions
+        said = survey.said
         if not self._is_news(survey, said):
             return
-        trusted = self._policies.get(survey.server) is options.Definitions.TRUST_ON_FIRST_USE
+        trusting = self._policies.get(survey.server) is options.Definitions.TRUST_ON_FIRST_USE
 
         def unit(db: sqlite3.Connection) -> Done[None]:
-            events = [
-                event
-                for described in said.values()
-                if (event := _observe(db, survey.server, described, trusted, self._clock()))
-            ]
-            rows = _rows(db)
+            seen = Sighting(db, survey.server, self._clock(), trusting=trusting)
+            events = [*seen.withdraw(said), *(event for each in said.values() if (event := seen.observe(each)))]
+            rows = rows_of(db)
 
             def after() -> None:
-                self._heard[survey.server] = _Heard(frozenset(said), dict(survey.refused))
+                refused = {**survey.refused, **seen.refused}
+                self._heard[survey.server] = _Heard(frozenset(said) - seen.refused.keys(), refused)
                 self._install(rows)
 
             return Done(value=None, events=events, after=after)
@@ -138,7 +120,7 @@ class Definitions:
         def unit(db: sqlite3.Connection) -> Done[tuple[str, ...] | OperatorError]:
             waiting = [
                 row
-                for row in _rows(db).values()
+                for row in rows_of(db).values()
                 if row.server == server and row.pin is not Pin.PINNED and tool in {None, row.name}
             ]
             if not waiting:
@@ -146,7 +128,7 @@ class Definitions:
             if seen and any((row.offered_digest or row.digest) != seen for row in waiting):
                 return Done(value=OperatorError("the server offers another definition by now"), keep=False)
             events = [_accept(db, row, by, self._clock()) for row in waiting]
-            rows = _rows(db)
+            rows = rows_of(db)
             names = tuple(row.name for row in waiting)
             return Done(value=names, events=events, after=lambda: self._install(rows))
 
@@ -173,72 +155,14 @@ class Definitions:
         )
 
 
-_COLUMNS = "server, name, digest, body, pin, offered_digest, offered_body"
-
-
-def _rows(db: sqlite3.Connection) -> Mapping[tuple[str, str], Offer]:
-    found = db.execute(f"SELECT {_COLUMNS} FROM definitions ORDER BY server, name")  # noqa: S608 - a constant
-    return MappingProxyType({(row[0], row[1]): _offer(row) for row in found})
-
-
-def _offer(row: tuple[Any, ...]) -> Offer:
-    server, name, digest, body, pin, offered_digest, offered_body = row
-    return Offer(
-        server=server,
-        name=name,
-        pin=Pin(pin),
-        digest=digest,
-        body=json.loads(body),
-        offered_digest=offered_digest or "",
-        offered_body=None if offered_body is None else json.loads(offered_body),
-    )
-
-
 def _definition(row: Offer) -> Definition:
     return Definition(server=row.server, name=row.name, digest=row.digest, body=row.body, pin=row.pin)
-
-
-def _observe(db: sqlite3.Connection, server: str, said: Described, trusted: bool, now: float) -> Event | None:
-    """Bring one row up to what the server says; the event, where that is news."""
-    select = f"SELECT {_COLUMNS} FROM definitions WHERE server = ? AND name = ?"  # noqa: S608 - a constant
-    name = said.name
-    found = db.execute(select, (server, name)).fetchone()
-    body = canonical(said.body).decode()
-    if found is None:
-        pin = Pin.PINNED if trusted else Pin.PENDING
-        values = (server, name, said.digest, body, pin.value, now)
-        db.execute("INSERT INTO definitions (server, name, digest, body, pin, time) VALUES (?, ?, ?, ?, ?, ?)", values)
-        return _event(
-            "definition.pinned", server, name, now, {"digest": said.digest, "body": said.body, "pin": pin.value}
-        )
-    row = _offer(found)
-    if said.digest == (row.offered_digest or row.digest):
-        return None
-    was = {"was": row.digest, "offered_before": row.offered_digest}
-    if row.pin is Pin.PENDING:
-        _write(db, row, now, digest=said.digest, body=body)
-    elif said.digest == row.digest:
-        _write(db, row, now, pin=Pin.PINNED, offered_digest=None, offered_body=None)
-        return _event("definition.pinned", server, name, now, {**was, "digest": said.digest, "taken_back": True})
-    else:
-        _write(db, row, now, pin=Pin.CHANGED, offered_digest=said.digest, offered_body=body)
-    return _event("definition.changed", server, name, now, {**was, "digest": said.digest, "body": said.body})
 
 
 def _accept(db: sqlite3.Connection, row: Offer, by: str, now: float) -> Event:
     digest = row.offered_digest or row.digest
     body = row.offered_body if row.offered_digest else row.body
     text = canonical(body).decode()
-    _write(db, row, now, pin=Pin.PINNED, digest=digest, body=text, offered_digest=None, offered_body=None)
+    write(db, row, now, pin=Pin.PINNED, digest=digest, body=text, offered_digest=None, offered_body=None)
     payload = {"was": row.digest, "digest": digest, "body": body, "by": by}
-    return _event("definition.accepted", row.server, row.name, now, payload)
-
-
-def _write(db: sqlite3.Connection, row: Offer, now: float, **values: str | None) -> None:
-    columns = ", ".join(f"{column} = ?" for column in values)
-    statement = f"UPDATE definitions SET {columns}, time = ? WHERE server = ? AND name = ?"  # noqa: S608 - our names
-    db.execute(statement, (*values.values(), now, row.server, row.name))
-
-
-def _event(kind: str, server: str, name: str, now: float, payload: JSONObject) -> Event:
-    return Event(id=new_id("evt"), kind=kind, time=now, server=server, tool=name, payload=payload)
+    return event_of("definition.accepted", row.server, row.name, now, payload)

@@ -179,8 +179,10 @@ class Memory:
         if result is not None:
             reading = read_result(result, tool, action.server, action.name, action.id)
             memory = self.task(action.subject.task)
-            if memory is None or memory.proofs.has_room_for(reading):
+            if memory is None:
                 return reading
+            if memory.proofs.has_room_for(news := memory.proofs.news(reading)):
+                return news
         return overflow(tool, action.server, action.name, action.id)
 
     def learn(self, task: str, reading: Reading) -> None:
@@ -194,10 +196,10 @@ class Memory:
         for state in (TicketState.APPROVED, TicketState.DENIED):
             for ticket in tickets.listed(self.reader, state=state, task=row.id, limit=10_000):
                 memory.decided(ticket)
-        for past in values.remembered(self.reader, row.id):
+        for past in values.proving(self.reader, row.id):
             if past.body is not None:
                 tool = self.packs.get(past.server, NO_PACK).tool(past.tool)
-                memory.proofs.add(read_result(past.body, tool, past.server, past.tool, past.action))
+                memory.proofs.take(read_result(past.body, tool, past.server, past.tool, past.action))
         return memory
 
 

@@ -75,12 +75,14 @@ results = Table(
     Column("server", String, nullable=False),
     Column("tool", String, nullable=False),
     Column("time", Float, nullable=False),
-    Column("body", LargeBinary, nullable=False),
     Column("whole", Integer, nullable=False),
+    Column("proves", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
 """What each result said, for proofs and for the person's card.
 
-`whole` is 0 where a cap cut it: then nothing in it proves anything."""
+`whole` is 0 where a cap cut it; `proves` is 0 where it proved nothing when it came, and then it never does. The body
+is last, so that what stands before it is read without it."""
 
 calls = Table(
     "calls",

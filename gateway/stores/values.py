@@ -11,6 +11,8 @@ from policies.label import CLEAN, Label
 
 MAX_BODY_BYTES = 262_144
 """A longer result is kept cut, for people; nothing in it proves anything, before a restart or after."""
+MAX_SHOWN = 256
+"""How many of a task's results are read back for people, the latest ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,31 +24,42 @@ class Remembered:
     tool: str
     body: JSONObject | None
     """None where a cap cut it."""
-    text: str
+    text: str = ""
+    """What is left of one that was cut."""
 
 
 def remember(
-    db: sqlite3.Connection, *, action: str, task: str, server: str, tool: str, time: float, body: bytes
+    db: sqlite3.Connection, *, action: str, task: str, server: str, tool: str, time: float, body: bytes, proves: bool
 ) -> bool:
-    """Keep one result's canonical bytes; whether all of them, so that it may prove something."""
+    """Keep one result's canonical bytes; whether it proves something, now and after a restart.
+
+    `proves`: whether it holds what the task has not seen proven yet. One that is cut proves nothing.
+    """
     whole = len(body) <= MAX_BODY_BYTES
     db.execute(
-        "INSERT INTO results (action, task, server, tool, time, body, whole) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (action, task, server, tool, time, body[:MAX_BODY_BYTES], whole),
+        "INSERT INTO results (action, task, server, tool, time, whole, proves, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (action, task, server, tool, time, whole, whole and proves, body[:MAX_BODY_BYTES]),
     )
-    return whole
+    return whole and proves
 
 
 def remembered(db: sqlite3.Connection, task: str, *, newest_first: bool = False) -> Iterator[Remembered]:
-    """The task's results, in the order in which they came unless asked otherwise."""
+    """The latest of the task's results, in the order in which they came unless asked otherwise."""
     order = "DESC" if newest_first else "ASC"
-    rows = db.execute(
-        f"SELECT action, server, tool, body, whole FROM results WHERE task = ? ORDER BY time {order}",  # noqa: S608
-        (task,),
-    )
-    for action, server, tool, body, whole in rows:
-        text = body.decode(errors="replace")
-        yield Remembered(action=action, server=server, tool=tool, body=json.loads(body) if whole else None, text=text)
+    latest = "SELECT seq FROM results WHERE task = ? ORDER BY seq DESC LIMIT ?"
+    yield from _read(db, f"seq IN ({latest}) ORDER BY seq {order}", (task, MAX_SHOWN))
+
+
+def proving(db: sqlite3.Connection, task: str) -> Iterator[Remembered]:
+    """The results that proved something when they came, in order."""
+    yield from _read(db, "task = ? AND proves ORDER BY seq", (task,))
+
+
+def _read(db: sqlite3.Connection, where: str, values: tuple[str | int, ...]) -> Iterator[Remembered]:
+    rows = db.execute(f"SELECT action, server, tool, whole, body FROM results WHERE {where}", values)  # noqa: S608
+    for action, server, tool, whole, body in rows:
+        said = {"body": json.loads(body)} if whole else {"body": None, "text": body.decode(errors="replace")}
+        yield Remembered(action=action, server=server, tool=tool, **said)
 
 
 def mark_of(db: sqlite3.Connection, holder: str) -> Label:

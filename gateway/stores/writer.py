@@ -183,10 +183,11 @@ class Writer:
         low = bool(batch) and self._free_bytes() < RESERVE_BYTES
         execute("BEGIN IMMEDIATE")
         events = self._run(connection, batch, low)
-        until = time.monotonic() + LINGER_S
-        while _lingers(batch) and (left_s := until - time.monotonic()) > 0 and (joined := self._more(left_s)):
+        left_s, until = LINGER_S, time.monotonic() + LINGER_S
+        while _lingers(batch) and left_s > 0 and (joined := self._more(left_s)):
             batch.extend(joined)
             events += self._run(connection, joined, low)
+            left_s = until - time.monotonic()
         if events:
             log.append(connection, events)
         unsigned_since = self._unsigned_since
@@ -205,7 +206,11 @@ class Writer:
         """Run units in the open transaction, each under a savepoint of its own; what they want logged."""
         execute = connection.execute
         events: list[Event] = []
+        early: list[Entry] = []
         for entry in entries:
+            if early and entry.ran is None:  # nobody early waits for a unit of somebody patient
+                self._ran(early)
+                early = []
             if entry.dropped:
                 continue
             if low and not entry.reserved:
@@ -219,7 +224,9 @@ class Writer:
             if done is not None:
                 entry.done = done
                 events.extend(done.events)
-        if early := [entry for entry in entries if entry.ran is not None and entry.done is not None]:
+                if entry.ran is not None:
+                    early.append(entry)
+        if early:
             self._ran(early)
         return events
 

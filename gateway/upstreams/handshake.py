@@ -13,11 +13,12 @@ from gateway.upstreams.stdio import Connection, Refused
 from gateway.wire import upstream
 from gateway.wire.jsonrpc import ErrorCode
 from gateway.wire.upstream import Era
-from policies.jsonvalue import JSON, JSONObject
+from policies.jsonvalue import JSON, JSONObject, canonical
 
 MAX_PAGES = 64
 MAX_LISTED = 1_024
 """Tools of one server's listing that are looked at."""
+MAX_LISTING_BYTES = 4_000_000
 
 
 class ProbeFailed(UpstreamError):
@@ -68,6 +69,7 @@ async def list_tools(connection: Connection, era: Era, timeout_s: float) -> list
         UpstreamError: it does not answer, or lists without end.
     """
     tools: list[JSON] = []
+    size = 0
     cursor: str | None = None
     for page in range(MAX_PAGES):
         request_id = f"list-{page}"
@@ -81,8 +83,9 @@ async def list_tools(connection: Connection, era: Era, timeout_s: float) -> list
         if not isinstance(listed, list):
             raise UpstreamError("the server's tools/list holds no list of tools")
         tools.extend(listed)
-        if len(tools) > MAX_LISTED:
-            raise UpstreamError(f"the server lists more than {MAX_LISTED} tools")
+        size += len(canonical(listed))
+        if len(tools) > MAX_LISTED or size > MAX_LISTING_BYTES:
+            raise UpstreamError(f"the server lists more than {MAX_LISTED} tools, or {MAX_LISTING_BYTES} bytes of them")
         if not isinstance(following, str) or not following:
             return tools
         cursor = following
@@ -91,7 +94,8 @@ async def list_tools(connection: Connection, era: Era, timeout_s: float) -> list
 
 async def _initialize(connection: Connection, timeout_s: float) -> Greeting:
     said = await connection.ask(upstream.initialize("initialize"), "initialize", timeout_s)
-    if said.get("protocolVersion") not in upstream.LEGACY_VERSIONS:
+    version = said.get("protocolVersion")
+    if not isinstance(version, str) or version not in upstream.LEGACY_VERSIONS:
         raise UpstreamError("the server answers initialize with a protocol version that is not known")
     connection.tell(upstream.initialized())
     return _greeting(Era.LEGACY, said)

@@ -1,12 +1,14 @@
 """A server that was started, greeted and listed, for one task (or for the operator): what it offers *here*, by digest.
 
 What a task's server offers is compared with what the decision was made on before every call: a description that
-changed between the pin and this process is not called.
+changed between the pin and this process is not called. It decides nothing for anybody else: a process has read its
+task's data, and what it lists could carry them.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.errors import PratiqueError, UpstreamError
@@ -15,17 +17,24 @@ from gateway.upstreams import handshake
 from gateway.upstreams.handshake import Greeting, ProbeFailed
 from gateway.upstreams.stdio import Connection
 from gateway.wire.upstream import Era
-from policies.describe import Survey, survey
+from policies.describe import digests
+from policies.jsonvalue import JSON
 
 logger = logging.getLogger(__name__)
 
-MAX_RELISTS = 100
-"""How often one process may say that its tools changed."""
+MAX_RELISTS = 10
+RELISTS_S = 60.0
+"""How often one process is listed again, and in which time."""
 
-Report = Callable[[Survey], Awaitable[None]]
-"""Told of every listing before anything is called on the strength of it; returns once it is durable."""
-Pinned = Callable[[str], frozenset[str]]
-"""The names of a server's tools that are known already."""
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one process said, whole, after which it announced no change."""
+
+    tools: list[JSON]
+    instructions: str
+    digests: Mapping[str, str]
+    """By tool name; the instructions under the empty one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,35 +43,37 @@ class Peer:
     task: str
     """Empty for the operator's own."""
     connection: Connection
-    report: Report
-    pinned: Pinned
     timeout_s: float
+    on_listed: Callable[[Listing], None] = lambda _: None
+    """Told of every whole listing."""
     greeting: Greeting | None = None
-    offered: dict[str, str] = field(default_factory=dict)
+    offered: Mapping[str, str] = field(default_factory=dict)
     """Tool name to the digest of what this process says of it now."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """Clear while the server is being listed again: nothing is called meanwhile."""
     used: float = 0.0
     """When a call last ended, on the loop's clock."""
-    _relists: int = 0
+    _announced: int = 0
+    _listed_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RELISTS))
     _relisting: asyncio.Task[None] | None = None
 
-    async def open(self, era: Era | None) -> Survey:
-        """Greet and list; a server that cannot be is ended.
+    async def open(self, era: Era | None) -> Listing:
+        """Greet and list; a server that cannot be is ended, whatever it was that went wrong.
 
         Raises:
             UpstreamError: the server cannot be spoken to; with the end of its stderr.
-            Unrecordable: what it offers could not be recorded.
         """
         self.connection.on_tools_changed = self._changed
         self.connection.open()
         try:
             greeting = await handshake.greet(self.connection, era, self.timeout_s)
             found = await self._list_until_quiet(greeting)
-        except (PratiqueError, asyncio.CancelledError) as error:
+        except BaseException as error:
             await self.close("could not be opened", politely=False)
-            if not isinstance(error, UpstreamError):
+            if not isinstance(error, Exception):
                 raise
+            if not isinstance(error, UpstreamError):
+                logger.exception("a server's words broke their reader", extra={"server": self.options.name})
             kind = ProbeFailed if isinstance(error, ProbeFailed) else UpstreamError
             raise kind(_sentence(self.options.name, str(error), self.connection.last_words)) from error
         self.greeting = greeting  # from here on an announced change begins a listing of its own
@@ -74,38 +85,46 @@ class Peer:
             self._relisting.cancel()
         return await self.connection.close(reason, politely=politely)
 
-    async def _list_until_quiet(self, greeting: Greeting) -> Survey:
+    async def _list_until_quiet(self, greeting: Greeting) -> Listing:
         """A change that is announced during a listing may not be in it."""
         while True:
-            announced = self._relists
-            found = await self._list(greeting)
-            if announced == self._relists:
-                return found
-
-    async def _list(self, greeting: Greeting) -> Survey:
-        tools = await handshake.list_tools(self.connection, greeting.era, self.timeout_s)
-        name = self.options.name
-        found = survey(name, tools, greeting.instructions, pinned=self.pinned(name))
-        await self.report(found)
-        self.offered = {tool.name: tool.digest for tool in found.offered.values()}
+            announced = self._announced
+            self._take_turn()
+            tools = await handshake.list_tools(self.connection, greeting.era, self.timeout_s)
+            if announced == self._announced:
+                break
+        found = Listing(tools, greeting.instructions, digests(tools, greeting.instructions))
+        self.offered = found.digests
+        self.on_listed(found)
         return found
+
+    def _take_turn(self) -> None:
+        """Raises:
+        UpstreamError: it was listed as often as it may be.
+        """
+        now = asyncio.get_running_loop().time()
+        if len(self._listed_at) == MAX_RELISTS and now - self._listed_at[0] < RELISTS_S:
+            raise UpstreamError("the server announced too many changes of its tools")
+        self._listed_at.append(now)
 
     def _changed(self) -> None:
         """The server's own word for it: nothing is called until it has been listed again."""
-        self._relists += 1
+        self._announced += 1
         self.settled.clear()
-        if self._relists > MAX_RELISTS:
-            self.connection.end("the server announced too many changes of its tools")
-        elif self.greeting is not None and (self._relisting is None or self._relisting.done()):
+        if self.greeting is not None and (self._relisting is None or self._relisting.done()):
             self._relisting = asyncio.create_task(self._relist(self.greeting), name="upstream relist")
 
     async def _relist(self, greeting: Greeting) -> None:
+        reason = "its tools changed and could not be listed again"
         try:
             await self._list_until_quiet(greeting)
+            reason = ""
         except PratiqueError as error:
             logger.warning("an upstream could not be listed again", extra={"server": self.options.name})
-            self.connection.end(f"its tools changed and could not be listed again: {error}")
+            reason = f"{reason}: {error}"
         finally:
+            if reason:
+                self.connection.end(reason)
             self.settled.set()  # listed, or ended: whoever waits is answered either way
 
 

@@ -223,6 +223,8 @@ class Connection:
             self.end(f"the server's streams broke: {error.strerror}")
         else:
             self.end("the server ended")
+        finally:
+            self.end("what the server said could not be read")  # no news, unless something else broke
 
     def _receive(self, line: bytes) -> bytes | None:
         """Hand one line to whom it concerns; what must be answered at once is returned."""

@@ -3,11 +3,14 @@
 A process serves one task: connections are keyed by (principal, task, server, sandbox profile), started when a call
 needs one, closed when idle. Starting one runs untrusted code, so it is written to the log before it happens. Servers
 that fail to start are left alone for a while, doubling; none disturbs another.
+
+What a server offers is taken from the operator's own process alone, which no task has spoken to. Where a task's process
+lists something else, the operator looks again, and only that decides for everybody.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,12 +20,12 @@ from gateway.ports import Intent, Outcome, OutcomeKind, Progress
 from gateway.upstreams.backoff import Backoff
 from gateway.upstreams.handshake import ProbeFailed
 from gateway.upstreams.launch import Launch, Record
-from gateway.upstreams.peer import Peer, Pinned, Report
+from gateway.upstreams.peer import Listing, Peer
 from gateway.upstreams.stdio import Connection
 from gateway.wire import upstream
 from gateway.wire.upstream import Era
 from policies.action import Action
-from policies.describe import Survey
+from policies.describe import Survey, survey
 from policies.jsonvalue import JSONObject
 from policies.verdict import Code
 
@@ -30,6 +33,11 @@ logger = logging.getLogger(__name__)
 
 Key: TypeAlias = tuple[str, str, str, str]
 """Principal, task, server, sandbox profile."""
+
+Report: TypeAlias = Callable[[Survey], Awaitable[None]]
+"""Told of every discovery; returns once it is durable."""
+Pinned: TypeAlias = Callable[[str], frozenset[str]]
+"""The names of a server's tools that are pinned already."""
 
 CLOSED = "the gateway is closing"
 
@@ -57,6 +65,10 @@ class Table:
     most: int = 64
     """Processes at once."""
     backoffs: dict[str, Backoff] = field(default_factory=dict)
+    on_difference: Callable[[str], None] = lambda _: None
+    """Told of a server when a task's process lists something else than the operator's did."""
+    _discovered: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """What each server listed for the operator, as digests."""
     _eras: dict[str, Era] = field(default_factory=dict)
     """The era each server was discovered in; a task's connection is opened in that one and no other."""
     _peers: dict[Key, Peer] = field(default_factory=dict)
@@ -74,13 +86,20 @@ class Table:
         return upstream.call(self._eras.get(action.server, Era.LEGACY), action)
 
     async def execute(self, intent: Intent, progress: Progress | None = None) -> Outcome:
-        """Send the frame once and wait for its answer, the deadline, or the end of the server. Never raises."""
+        """Send the frame once and wait for its answer, the deadline, or the end of the server. Never raises.
+
+        A broad catch (decision 10): somebody else's program is on the other side, and a call without an outcome blocks
+        its equals for ever.
+        """
         action = intent.action
         if action.id in self._calls:
             return _not_sent(Code.DUPLICATE, "this action is in flight already")
         self._calls[action.id] = None
         try:
             return await self._execute(intent, progress)
+        except Exception:
+            logger.exception("a road broke", extra={"server": action.server, "action": action.id})
+            return self._broken(self._calls[action.id])
         finally:
             del self._calls[action.id]
             self._called_off.discard(action.id)
@@ -95,7 +114,7 @@ class Table:
     # ---- for the operator -------------------------------------------------------------------------------------
 
     async def discover(self, server: str) -> Discovery:
-        """Start the server for the operator, report what it offers, and end it.
+        """Start the server for the operator, end it, and report what it offered.
 
         Raises:
             UpstreamError: it could not be started, spoken to or understood.
@@ -103,18 +122,21 @@ class Table:
         """
         options = self.servers[server]
         try:
-            peer, survey = await self._start(options, task="", era=None)
+            peer, listing = await self._start(options, task="", era=None)
         except ProbeFailed:
-            peer, survey = await self._start(options, task="", era=Era.LEGACY)
+            peer, listing = await self._start(options, task="", era=Era.LEGACY)
         self._end(peer, "discovered")
         assert peer.greeting is not None
         era = peer.greeting.era
+        found = await asyncio.to_thread(survey, server, listing.tools, listing.instructions, self.pinned(server))
+        await self.report(found)
+        self._discovered[server] = listing.digests
         if self._eras.get(server, era) is not era:
             for key in [key for key in self._peers if key[2] == server]:
                 self._end(self._peers.pop(key), "the server now speaks another era of the protocol")
         self._eras[server] = era
         self._backoff(server).succeeded()
-        return Discovery(era=era, survey=survey)
+        return Discovery(era=era, survey=found)
 
     async def close(self) -> None:
         """End every server; what is in flight has an unknown outcome."""
@@ -192,7 +214,7 @@ class Table:
             raise UpstreamError(f"server '{options.name}' has not been discovered yet")
         self._make_room()
         try:
-            peer, _ = await self._start(options, task=key[1], era=era)
+            peer, listing = await self._start(options, task=key[1], era=era)
         except UpstreamError as error:
             backoff.failed(loop.time(), str(error))
             raise
@@ -200,23 +222,34 @@ class Table:
         peer.used = loop.time()
         if peer.connection.ended:
             raise UpstreamError(f"server '{options.name}': {peer.connection.ended}")
+        peer.on_listed = lambda listing: self._compare(options.name, listing)
+        self._compare(options.name, listing)
         peer.connection.on_end = lambda reason: self._gone(key, reason)
         self._peers[key] = peer
         loop.call_later(self.idle_s, self._close_if_idle, key, peer)
         return peer
 
-    async def _start(self, options: ServerOptions, *, task: str, era: Era | None) -> tuple[Peer, Survey]:
+    async def _start(self, options: ServerOptions, *, task: str, era: Era | None) -> tuple[Peer, Listing]:
         await self.record("server.started", _announcement(options), server=options.name, task=task)
         session = await self.launch(options, options.sandbox)
         peer = Peer(
             options=options,
             task=task,
             connection=Connection(session=session, max_result_bytes=options.max_result_bytes),
-            report=self.report,
-            pinned=self.pinned,
             timeout_s=self.start_s,
         )
         return peer, await peer.open(era)
+
+    def _compare(self, server: str, listing: Listing) -> None:
+        if listing.digests != self._discovered.get(server):
+            self.on_difference(server)
+
+    def _broken(self, peer: Peer | None) -> Outcome:
+        """What became of a call whose road broke; its server is not used again."""
+        if peer is None:
+            return _not_sent(Code.UPSTREAM_FAILED, "the road to the server broke before anything was sent")
+        peer.connection.end("the road to it broke")
+        return Outcome(kind=OutcomeKind.UNKNOWN, code=Code.UPSTREAM_FAILED, detail="the road to the server broke")
 
     # ---- ends -------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ _SENTINEL = re.compile(r"=\?base64\?(.*)\?=")
 _PLAIN = re.compile(r"[\x20-\x7e]*")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A field's name (RFC 9110, 5.6.2)."""
-_DECIMAL = re.compile(r"(-?[0-9]+)(?:\.0+)?")
+_DECIMAL = re.compile(r"(-?[0-9]{1,64})(?:\.0+)?")
 _TYPES = frozenset({"string", "integer", "boolean"})
 
 
@@ -63,7 +63,9 @@ def mirrors(schema: JSON) -> tuple[Mirror, ...]:
         if not isinstance(node, dict) or "x-mcp-header" not in node:
             continue
         token, kind = node["x-mcp-header"], node.get("type")
-        if not path or not isinstance(token, str) or not _TOKEN.fullmatch(token) or kind not in _TYPES:
+        if not path or not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            return ()
+        if not isinstance(kind, str) or kind not in _TYPES:
             return ()
         found.append(Mirror(path, PARAM_PREFIX + token.lower().encode(), kind == "integer"))
     return tuple(found) if len({mirror.field for mirror in found}) == len(found) else ()

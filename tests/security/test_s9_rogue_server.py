@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def hostile(name: str, *more: str, **options: Any) -> ServerOptions:
     return ServerOptions(name=name, command=command, mounts=(Mount(path=SERVERS),), **options)
 
 
+def remembering(folder: Path, name: str) -> ServerOptions:
+    """A hostile server that may write: what it was told to say of its tools outlives its process."""
+    folder.mkdir()
+    server = hostile(name, "--remember", str(folder / "said"))
+    return replace(server, mounts=(*server.mounts, Mount(path=folder, writable=True)))
+
+
 @asynccontextmanager
 async def straight(script: str, *arguments: str, **how: Any) -> AsyncIterator[Client]:
     """The agent's own child process, and nobody between."""
@@ -52,7 +60,7 @@ async def listed(gateway: Running, token: str, mode: str = "auto") -> dict[str, 
 
 @pytest.mark.promise("changed-tool-quarantined")
 async def test_a_tool_described_anew_after_pinning_is_neither_shown_nor_called(tmp_path: Path) -> None:
-    async with scene(tmp_path / "state", hostile("rogue"), hostile("kind")) as gateway:
+    async with scene(tmp_path / "state", remembering(tmp_path / "rogue", "rogue"), hostile("kind")) as gateway:
         token = (await grant(gateway, "rogue.*", "kind.*")).token
         agent = Agent(gateway.url, token)
         assert not (await agent.call("rogue__plain")).code
@@ -71,8 +79,27 @@ async def test_a_tool_described_anew_after_pinning_is_neither_shown_nor_called(t
         assert not (await agent.call("rogue__plain")).code
 
 
-async def test_with_every_new_definition_believed_the_poisoned_one_is_shown_and_called(tmp_path: Path) -> None:
+@pytest.mark.promise("listings-are-the-operators")
+async def test_what_one_tasks_process_says_of_its_tools_changes_nothing_for_another(tmp_path: Path) -> None:
+    """Otherwise a description, or which tools there are, carries one task's data into another one's list, unmarked."""
     async with scene(tmp_path / "state", hostile("rogue")) as gateway:
+        told, other = [(await grant(gateway, "rogue.*")).token for _ in range(2)]
+        teller, reader = Agent(gateway.url, told), Agent(gateway.url, other)
+        before = await listed(gateway, other)
+        assert not (await teller.call("rogue__tell")).code
+        # the operator looks at start, and again because a task's process listed something else
+        await until(lambda: sum(not one.task for one in events(gateway, kind="server.stopped")) == 2)
+
+        assert await listed(gateway, other) == before == await listed(gateway, told)
+        assert not events(gateway, kind="definition.changed")
+        assert (await teller.call("rogue__told")).code == "unknown_tool"
+        assert (await teller.call("rogue__plain")).code == ""
+        assert (await teller.call("rogue__progress")).code == "definition_changed", "its own process offers it no more"
+        assert (await reader.call("rogue__progress")).code == ""
+
+
+async def test_with_every_new_definition_believed_the_poisoned_one_is_shown_and_called(tmp_path: Path) -> None:
+    async with scene(tmp_path / "state", remembering(tmp_path / "rogue", "rogue")) as gateway:
         definitions = gateway.servers.definitions
 
         async def believe(survey: Survey) -> None:
@@ -118,7 +145,8 @@ async def test_whatever_a_server_does_ends_its_own_call_and_no_other(tmp_path: P
     rogues = [hostile(f"rogue-{n}", max_result_bytes=MB, deadline_s=2.0) for n in range(len(attacks))]
     loris = till(tmp_path / "loris", name="loris", deadline_s=1.0)
     async with scene(tmp_path / "state", *rogues, loris, hostile("kind")) as gateway:
-        token = (await grant(gateway, *(f"{one.name}.*" for one in (*rogues, loris)), "kind.*")).token
+        allow = [*(f"{one.name}.*" for one in rogues), "loris.drip(seconds = 600)", "loris.huge", "kind.*"]
+        token = (await grant(gateway, *allow)).token
         agents = [Agent(gateway.url, token) for _ in (*attacks, "drip")]
         quick = Agent(gateway.url, token)
         await quick.call("kind__plain")
@@ -145,10 +173,12 @@ async def test_whatever_a_server_does_ends_its_own_call_and_no_other(tmp_path: P
 
 async def test_without_a_deadline_the_slow_loris_holds_its_caller(tmp_path: Path) -> None:
     async with scene(tmp_path / "state", till(tmp_path / "loris", name="loris")) as gateway:
-        agent = Agent(gateway.url, (await grant(gateway, "loris.*")).token)
+        agent = Agent(gateway.url, (await grant(gateway, "loris.drip(seconds = 600)")).token)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.5):
                 await agent.call("loris__drip", seconds=600)
+        assert events(gateway, kind="effect.intent")
+        assert not events(gateway, kind="effect.outcome")
 
 
 @pytest.mark.parametrize(("cap", "code"), [(MB, "upstream_failed"), (64 * MB, "")])

@@ -44,8 +44,6 @@ class Trip:
     passenger: str = "Alice Martin"
     memo: str = "Booking {reference}"
     body: str = "{flight}, {memo}, paid."
-    payee_spelling: str = "{iban}"
-    """How the grant writes the account."""
     stumbles: bool = False
     """A first search that the schema refuses."""
 
@@ -68,15 +66,13 @@ class Trip:
     @property
     def allow(self) -> tuple[str, ...]:
         """What the user confirmed."""
-        spaced = " ".join(self.iban[at : at + 4] for at in range(0, len(self.iban), 4))
-        payee = self.payee_spelling.format(iban=self.iban, spaced=spaced)
         return (
             "calendar.list_events",
             "flights.search",
             f'flights.book(passenger = "{self.passenger}")',
             "bank.list_payees",
             "bank.balance",
-            f'bank.pay(to = "{payee}", amount_cents <= 80000, currency in ["EUR"])',
+            f'bank.pay(to = "{self.iban}", amount_cents <= 80000, currency in ["EUR"])',
             f'mail.send(to = "{USER}")',
         )
 

@@ -130,6 +130,8 @@ class World:
     revoked_after: int = -1
     redefined_after: int = -1
     """How many intents were durable when the operator's or the server's change was."""
+    answer: JSONObject = field(default_factory=lambda: {"content": [], "structuredContent": {"payment": "p1"}})
+    """What the bank answers."""
 
     def __post_init__(self) -> None:
         self.db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -240,7 +242,7 @@ class Bank:
             return Outcome(kind=OutcomeKind.NOT_SENT)
         self.world.effects.append((intent.action.id, intent.action.name, intent.action.arguments))
         await self.world.gates("answer")
-        return Outcome(kind=OutcomeKind.OK, result={"content": [], "structuredContent": {"payment": "p1"}}, size=9)
+        return Outcome(kind=OutcomeKind.OK, result=self.world.answer, size=9)
 
 
 Actor = Callable[[World], Awaitable[object]]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.arguments import MAX_DEPTH, Checker, Filled, Refused, compile_schema
+from policies.arguments import MAX_DEPTH, MAX_NODES, Checker, Filled, Refused, compile_schema
 from policies.jsonvalue import JSON, JSONObject
 
 
@@ -131,14 +131,21 @@ def test_numbers_have_one_spelling() -> None:
     assert json.dumps(filled) == '{"a": 1, "b": 0, "c": 9007199254740991, "d": 0.5, "e": true}'
 
 
-def test_lone_surrogates_depth_and_number_of_values_are_bounded() -> None:
+def test_lone_surrogates_and_depth_are_bounded() -> None:
     assert fill({"a": "\ud800"}, additionalProperties=True) == [("/a", "holds a lone surrogate")]
     deep: JSON = 1
     for _ in range(MAX_DEPTH):
         deep = {"a": deep}
     assert isinstance(fill(deep, additionalProperties=True), dict)
     assert isinstance(fill({"a": deep}, additionalProperties=True), list)
-    assert isinstance(fill({"a": [0] * 20_001}, additionalProperties=True), list)
+
+
+@pytest.mark.promise("values-bounded")
+def test_a_call_with_more_than_a_thousand_values_is_refused() -> None:
+    most = {"a": [0] * (MAX_NODES - 1)}
+    assert fill(most, additionalProperties=True) == most
+    for more in ({"a": [0] * MAX_NODES}, {"a": {str(n): [] for n in range(MAX_NODES)}}):
+        assert fill(more, additionalProperties=True) == [("/a", "more than 1,000 values")]
 
 
 def test_problems_name_the_path_and_never_the_value() -> None:
@@ -181,10 +188,29 @@ def test_a_schema_that_recurses_through_the_arguments_is_taken() -> None:
         {"type": "object", "properties": {"a": "x"}},
         {"type": "object", "properties": {"to\0": {}}},
         {"type": "object", "description": "x" * 200_000},
+        {"type": "object", "properties": {f"p{n}": {"pattern": f"^{n}$"} for n in range(200)}},
+        {"type": "object", "patternProperties": {f"^{n}$": {} for n in range(200)}},
+        {"type": "object", "default": {f"p{n}": {"pattern": f"^{n}$"} for n in range(200)}},
+        {"type": "object", "properties": {"a": {"pattern": "a|" * 9_000}}},
+        {"type": "object", "properties": {"a": {"pattern": "\\S" * 100}}},
+        {"type": "object", "properties": {"a": {"pattern": "(?i)" + "[\u00e0-\uffff]" * 50}}},
     ],
 )
 def test_schemas_out_of_bounds_are_refused(schema: JSON) -> None:
     assert isinstance(compile_schema(schema), Refused)
+
+
+@pytest.mark.promise("schema-bounded")
+def test_defaults_that_refer_to_much_each_are_refused() -> None:
+    much = {"type": "object", "properties": {f"q{n}": {} for n in range(2_000)}}
+    rules = {f"p{n}": {"$ref": "#/$defs/much", "default": {}} for n in range(500)}
+    assert isinstance(compile_schema({"type": "object", "$defs": {"much": much}, "properties": rules}), Refused)
+
+
+@pytest.mark.promise("schema-bounded")
+def test_a_schema_of_ordinary_patterns_is_taken() -> None:
+    patterns = (r"^\d{4}-\d{2}-\d{2}$", r"^[a-zA-Z0-9_.-]{1,64}$", r"^\S+@\S+\.\S+$", "(?i)^[a-f0-9]{8}$", "^.{1,255}$")
+    checker(properties={f"p{n}": {"type": "string", "pattern": each} for n, each in enumerate(patterns)})
 
 
 @pytest.mark.promise("schema-bounded")

@@ -374,12 +374,12 @@ def test_a_call_whose_every_value_was_granted_carries_nothing() -> None:
     assert case.label.classes == frozenset()
 
 
-def test_a_read_is_a_sink_only_where_it_takes_text_or_an_address() -> None:
+def test_a_read_of_a_sealed_server_is_a_sink_only_where_it_takes_text_or_an_address() -> None:
     search = {"origin": "BER", "destination": "LIS", "date": "2027-05-13"}
     case = consider(case_of("flights", "search", search, (), mark=CARRIES_PASSPORT))
     assert {reason.detail for reason in case.verdict.asks} == {"passport"}
-    named = consider(case_of("calendar", "list_events", {"day": "2027-05-14"}, (), mark=CARRIES_PASSPORT))
-    assert named.verdict.severity is Severity.PERMIT
+    sealed = case_of("calendar", "list_events", {"day": "2027-05-14"}, (), mark=CARRIES_PASSPORT, sealed=True)
+    assert consider(sealed).verdict.severity is Severity.PERMIT
 
 
 def test_a_servers_own_data_may_return_to_it_where_its_pack_says_so() -> None:

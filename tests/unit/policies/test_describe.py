@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.describe import diff, survey, visible
+from policies import describe
+from policies.describe import diff, digests, survey, visible
 from policies.jsonvalue import JSONObject
 
 
@@ -101,3 +102,44 @@ def test_what_is_shown_can_be_seen(text: str) -> None:
 
 def test_ordinary_text_of_any_language_is_left_alone() -> None:
     assert visible("Grüße, 世界 … naïve\n") == "Grüße, 世界 … naïve\n"
+
+
+@pytest.mark.promise("definitions-bounded")
+def test_a_listing_is_bounded_as_a_whole_and_the_rest_is_refused_with_a_reason() -> None:
+    found = survey("s", [tool(f"t{n}", description="x" * 120_000) for n in range(20)])
+    assert list(found.offered) == [f"t{n}" for n in range(16)]
+    assert all("bytes together" in why for why in found.refused.values())
+
+
+def patterned(name: str, count: int) -> JSONObject:
+    rules = {f"p{n}": {"type": "string", "pattern": f"^{name}{n}$"} for n in range(count)}
+    return tool(name, inputSchema={"type": "object", "properties": rules})
+
+
+@pytest.mark.promise("definitions-bounded")
+def test_the_patterns_of_a_listing_are_bounded_as_a_whole() -> None:
+    found = survey("s", [patterned(f"t{n}", 100) for n in range(12)])
+    assert (len(found.offered), len(found.refused)) == (10, 2)
+    assert all("patterns together" in why for why in found.refused.values())
+
+
+def test_a_schema_that_was_judged_before_is_not_compiled_again() -> None:
+    listed = [patterned("once", 3), patterned("never", 200)]
+    first, judged = survey("s", listed), dict(describe._judged)
+    assert survey("other", listed).refused == first.refused
+    assert describe._judged == judged
+
+
+def test_digests_alone_are_those_of_the_survey() -> None:
+    listed = [
+        tool("a"),
+        tool("b", description="x", _meta={"t": 1}),
+        tool("twice"),
+        tool("twice"),
+        "none",
+        tool("x" * 400),
+    ]
+    found = survey("s", listed, "Be kind.")
+    assert {name: each.digest for name, each in found.said.items()}.items() <= digests(listed, "Be kind.").items()
+    assert digests(listed, "Be kind.").keys() >= {"", "a", "b"}
+    assert "twice" not in digests(listed)

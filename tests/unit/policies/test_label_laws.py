@@ -1,5 +1,7 @@
 """The lattice of labels: joining is a least upper bound, and `flows_to` is its order."""
 
+from functools import reduce
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,6 +49,12 @@ def test_the_bottom_flows_everywhere_and_changes_nothing(a: Label) -> None:
     assert CLEAN.flows_to(a)
     assert CLEAN.join(a) == a
     assert join_all([]) == CLEAN
+
+
+@few
+@given(st.lists(labels, max_size=4))
+def test_the_join_of_all_is_one_join_after_another(some: list[Label]) -> None:
+    assert join_all(some) == reduce(Label.join, some, CLEAN)
 
 
 @few

@@ -174,7 +174,7 @@ def test_a_result_past_a_cap_is_wholly_untrusted_and_private(body: dict[str, Any
 
 
 def test_a_task_remembers_so_much_and_no_more() -> None:
-    index = ProofIndex(most=3)
+    index = ProofIndex(most=2)
     index.learn(payees(), PAYEES, "bank", "list_payees", "act_1")
     before = len(index)
     label = index.learn(payees("DE02300209000106531065"), PAYEES, "bank", "list_payees", "act_2")

@@ -1,5 +1,7 @@
 """Verdicts join like sets: nothing that one stage demands is lost to another."""
 
+from functools import reduce
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +28,7 @@ def test_joining_is_associative_commutative_and_idempotent(a: Verdict, b: Verdic
 @given(st.lists(verdicts, max_size=4), verdicts)
 def test_one_more_verdict_never_loosens(before: list[Verdict], one_more: Verdict) -> None:
     some, more = join_all(before), join_all([*before, one_more])
+    assert more == reduce(Verdict.join, [*before, one_more], PERMIT)
     assert more.severity >= some.severity
     assert more.obligations >= some.obligations
     assert more.asks >= some.asks

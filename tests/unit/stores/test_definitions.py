@@ -161,6 +161,67 @@ async def test_what_the_person_saw_is_what_is_accepted(books: Books) -> None:
     assert quarantined.pin is Pin.CHANGED
 
 
+@pytest.mark.promise("first-use-is-the-servers")
+async def test_what_a_server_adds_after_its_first_use_waits_for_a_person(books: Books) -> None:
+    pins = definitions(books)
+    await pins.observe(survey("bank", [tool("pay")]))
+    await definitions(books).observe(survey("bank", [tool("pay"), tool("note", "task A's secret")], "Task A's secret."))
+    again = definitions(books)
+    await again.observe(survey("bank", [tool("pay"), tool("note", "task A's secret")], "Task A's secret."))
+    assert [each.name for each in again.catalog.callable()] == ["pay"]
+    assert again.catalog.instructions("bank") == ""
+    note = again.find("bank", "note")
+    assert note is not None
+    assert note.pin is Pin.PENDING
+    assert await again.accept("bank", None, "operator") == ("", "note")
+    assert [each.name for each in again.catalog.callable()] == ["note", "pay"]
+    assert again.catalog.instructions("bank") == "Task A's secret."
+
+
+@pytest.mark.promise("first-use-is-the-servers")
+async def test_a_server_that_first_offers_nothing_has_had_its_first_use(books: Books) -> None:
+    await definitions(books).observe(survey("bank", []))
+    pins = definitions(books)
+    await pins.observe(survey("bank", [tool("pay")], "Be kind."))
+    assert pins.catalog.callable() == ()
+    await pins.observe(survey("bank", []))
+    await pins.observe(survey("bank", [tool("pay")], "Be kind."))
+    assert pins.catalog.callable() == (), "and what it withdrew does not make it new"
+    assert pins.catalog.instructions("bank") == ""
+
+
+async def test_what_waits_and_is_no_longer_offered_waits_no_more(books: Books) -> None:
+    pins = definitions(books)
+    await pins.observe(survey("bank", [tool("pay")]))
+    await pins.observe(survey("bank", [tool("pay", "new"), tool("note")]))
+    await pins.observe(survey("bank", [tool("list")]))
+    assert {name: row.pin for (_, name), row in pins.catalog.rows.items() if name} == {
+        "pay": Pin.PINNED,
+        "list": Pin.PENDING,
+    }
+    assert [tool for kind, tool in books.kinds() if kind == "definition.withdrawn"] == ["note", "pay"]
+    with pytest.raises(OperatorError, match="nothing"):
+        await pins.accept("bank", "note", "operator")
+
+
+@pytest.mark.promise("definitions-bounded")
+async def test_what_is_kept_of_one_server_is_bounded_however_often_it_offers_something_else(books: Books) -> None:
+    pins = definitions(books)
+    for each in range(12):
+        await pins.observe(survey("bank", [tool(f"t{each}-{n}", "x" * 90_000) for n in range(20)]))
+    assert len(pins.catalog.rows) == 41, "the first twenty, the last twenty, and that there were no instructions"
+    bodies = [event for event in books.events if "body" in event.payload]
+    assert len(bodies) == 20, "a body that nobody believes does not enter the log"
+    while any(row.pin is Pin.PENDING for row in pins.catalog.rows.values()):
+        await pins.accept("bank", None, "operator")
+        each = len(pins.catalog.rows)
+        await pins.observe(survey("bank", [tool(f"u{each}-{n}", "x" * 90_000) for n in range(20)]))
+    kept = books.db.execute("SELECT sum(length(body)) + sum(length(coalesce(offered_body, ''))) FROM definitions")
+    assert kept.fetchone()[0] < 8_100_000
+    assert any("of this server are kept" in why for why in pins.catalog.refused.values())
+    assert all(key not in pins.catalog.listed for key in pins.catalog.refused)
+
+
 async def test_a_pending_definition_that_changes_stays_pending(books: Books) -> None:
     pins = definitions(books, ASK)
     await pins.observe(survey("bank", [tool("pay")]))

@@ -92,3 +92,12 @@ def test_one_wrong_annotation_voids_them_all(annotated: dict[str, Any]) -> None:
     good = {"type": "string", "x-mcp-header": "Good"}
     assert mirrors({"properties": {"good": good, "bad": annotated}}) == ()
     assert mirrors({"properties": {"good": good, "again": {"type": "string", "x-mcp-header": "gOOD"}}}) == ()
+
+
+@pytest.mark.parametrize("kind", [["string", "null"], {"a": 1}, 7, None, "object"])
+def test_an_annotation_beside_any_other_type_voids_the_mirrors_and_breaks_nothing(kind: Any) -> None:
+    assert mirrors({"type": "object", "properties": {"a": {"type": kind, "x-mcp-header": "A"}}}) == ()
+
+
+def test_a_number_of_any_length_in_a_header_is_compared_and_breaks_nothing() -> None:
+    assert check({"count": 1}, {"Mcp-Param-Count": "1" * 10_000}) is not None

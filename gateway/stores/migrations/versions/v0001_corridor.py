@@ -84,8 +84,9 @@ def upgrade() -> None:
         sa.Column("server", sa.String(), nullable=False),
         sa.Column("tool", sa.String(), nullable=False),
         sa.Column("time", sa.Float(), nullable=False),
-        sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("whole", sa.Integer(), nullable=False),
+        sa.Column("proves", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
     )
     op.create_index(op.f("ix_results_task"), "results", ["task"], unique=False)
