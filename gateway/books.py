@@ -77,7 +77,8 @@ class GatewayBooks:
             memory=self.memory,
             clock=self.clock,
         )
-        settled = await self._beside_intent(unit) if intent.early else self.ledger.run(unit, reserved=True)
+        syncing = self._syncing.pop(intent.action.id, None)
+        settled = await self._beside_intent(unit, syncing) if syncing else self.ledger.run(unit, reserved=True)
         try:
             return await settled
         except Unrecordable:
@@ -87,14 +88,13 @@ class GatewayBooks:
             late.add_done_callback(self._late.discard)
             return Answer(action=intent.action.id, code=Code.UNKNOWN_OUTCOME)
 
-    async def _beside_intent(self, unit: Settle) -> Awaitable[Answer]:
+    async def _beside_intent(self, unit: Settle, syncing: Awaitable[Intent | Stale | Answer]) -> Awaitable[Answer]:
         """The outcome of a pure read, once its intent is durable. It queues right behind: one commit may hold both.
 
         Raises:
             Unrecordable: the intent was not written, so there is nothing whose outcome could be.
         """
         outcome = asyncio.ensure_future(self.ledger.run(unit, reserved=True))
-        syncing = self._syncing.pop(unit.intent.action.id)
         intended, _ = await asyncio.gather(syncing, outcome, return_exceptions=True)
         if isinstance(intended, BaseException):
             raise intended

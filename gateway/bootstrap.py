@@ -159,7 +159,8 @@ async def _assembled(options: Options, database: Database, walls: Walls | None) 
 async def _build(
     options: Options, database: Database, walls: Walls | None, closing: contextlib.AsyncExitStack
 ) -> Running:
-    keyring = open_keyring(options.state)
+    reader = closing.enter_context(contextlib.closing(database.reader()))
+    keyring = open_keyring(options.state, fresh=reader.execute("SELECT 1 FROM leaves LIMIT 1").fetchone() is None)
     packs = {name: _pack(server) for name, server in options.servers.items()}
     rules = InForce(_bundle(options))
     bound = closing.enter_context(bind_tcp(options.host, options.port))
@@ -169,7 +170,6 @@ async def _build(
     closing.push_async_callback(ledger.stop)
     await _in_force(ledger, rules.bundle.revision, options)
     await _packs_in_force(ledger, packs)
-    reader = closing.enter_context(contextlib.closing(database.reader()))
     definitions = Definitions(ledger, time.time, {name: server.definitions for name, server in options.servers.items()})
     definitions.read(reader)
     memory = Memory(

@@ -30,13 +30,26 @@ class Keyring:
     """The key of digests by which equal calls find each other; it never enters a leaf."""
 
 
-def open_keyring(state: Path) -> Keyring:
-    """Read the secrets of a state folder, making those that are not there.
+def open_keyring(state: Path, *, fresh: bool) -> Keyring:
+    """Read the secrets of a state folder; those of a `fresh` one are made.
 
     Raises:
-        StoreError: a file is damaged, or others can read it.
+        StoreError: a file is missing, damaged, readable by others, or cannot be written.
     """
     folder = state / FOLDER
+    missing = [name for name in (INSTANCE, TOKENS, AUDIT, EQUALITY) if not (folder / name).exists()]
+    if missing and not fresh:
+        raise StoreError(
+            f"{folder} lacks {', '.join(missing)}, and the database was used with it: restore the folder from a copy,"
+            f" or remove all of {state} to start over"
+        )
+    try:
+        return _opened(folder)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be used: {error.strerror}") from error
+
+
+def _opened(folder: Path) -> Keyring:
     folder.mkdir(mode=0o700, exist_ok=True)
     instance = _secret(folder / INSTANCE, lambda: new_id("gw").encode()).decode()
     origin = f"pratique.local/{instance}"

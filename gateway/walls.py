@@ -1,7 +1,9 @@
 """From a server's settings to a running sandbox: the only place where options become a `Spec`."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.errors import UpstreamError
 from gateway.options import Network, SandboxOptions, ServerOptions
@@ -10,6 +12,9 @@ from sandbox.driver import FILESYSTEM, NETWORK, Capabilities, Driver, Session
 from sandbox.errors import SandboxError
 from sandbox.runtime import runtime_mounts
 from sandbox.spec import MIB, Limits, Mount, Spec
+from sandbox.view import SYSTEM
+
+_DOWNLOADERS = frozenset({"npx", "uvx", "pipx"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +54,34 @@ def spec_of(server: ServerOptions, profile: SandboxOptions) -> Spec:
     """Everything the server will see: its interpreter, its mounts, its own environment variables.
 
     Raises:
-        SandboxError: there is no such program.
+        SandboxError: there is no such program, or what it names cannot be there.
     """
     own = tuple(Mount(source=str(m.path), target=str(m.path), writable=m.writable) for m in server.mounts)
+    mounts = (*runtime_mounts(server.command), *own)
+    if server.network is Network.NONE and Path(server.command[0]).name in _DOWNLOADERS:
+        raise SandboxError(
+            "program",
+            f"{server.command[0]} downloads what it starts, and this server has no network",
+            'Install the package and name its program, or write network = "host".',
+        )
+    for word in server.command[1:]:
+        if word.startswith("/") and Path(word).is_file() and not _is_seen(word, mounts):
+            folder = Path(word).parent
+            raise SandboxError("mount", f"{word} is not in the sandbox", f'Add mounts = ["{folder}:ro"].')
     return Spec(
         argv=server.command,
         env=server.env,
-        mounts=(*runtime_mounts(server.command), *own),
+        mounts=mounts,
         limits=Limits(memory_bytes=profile.memory_mb * MIB, pids=profile.pids),
         network="host" if server.network is Network.HOST else "none",
+    )
+
+
+def _is_seen(path: str, mounts: tuple[Mount, ...]) -> bool:
+    """Whether a file of the host is at its own place inside."""
+    real = os.path.realpath(path)
+    return any(
+        Path(one).is_relative_to(root)
+        for one in (path, real)
+        for root in (*SYSTEM, *(mount.target for mount in mounts))
     )

@@ -17,8 +17,9 @@ from gateway.desk.endorse import Row, endorsed_by
 from gateway.errors import OperatorError
 from gateway.ids import new_id
 from gateway.ports import Answer, Done, Ledger
+from gateway.stages.commit import is_guarded
 from gateway.stages.evidence import event_of
-from gateway.stores import budgets, tasks, tickets
+from gateway.stores import budgets, calls, tasks, tickets
 from gateway.stores.memory import Memory
 from gateway.stores.origins import origins
 from gateway.stores.tickets import Scope, Ticket, TicketState
@@ -72,6 +73,8 @@ class ApprovalDesk:
         )
 
         def ask(db: sqlite3.Connection) -> Done[Answer | Reason]:
+            if is_guarded(case) and (other := calls.equal_open(db, ticket.authority)):
+                return Done(value=Reason(Code.DUPLICATE, f"equal to {other}, whose outcome is not known yet"))
             if tickets.is_refused(db, ticket.authority):  # a person was faster than this question
                 return Done(value=Reason(Code.DENIED_BY_PERSON, "a person refused a call with the same effect"))
             equal = [one for one in tickets.open_with(db, ticket.authority) if one.call_digest == ticket.call_digest]

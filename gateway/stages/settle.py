@@ -81,4 +81,6 @@ class Settle:
         action = self.intent.action.id
         if self.outcome.kind is OutcomeKind.OK:
             return Answer(action=action, result=self.outcome.result)
+        if self.outcome.kind is OutcomeKind.UNKNOWN and self.outcome.code is not Code.UPSTREAM_TIMEOUT:
+            return Answer(action=action, code=Code.UNKNOWN_OUTCOME)  # whatever ended it: it was sent
         return Answer(action=action, code=self.outcome.code or Code.UPSTREAM_FAILED)

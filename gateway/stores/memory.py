@@ -197,9 +197,9 @@ class Memory:
             for ticket in tickets.listed(self.reader, state=state, task=row.id, limit=10_000):
                 memory.decided(ticket)
         for past in values.proving(self.reader, row.id):
-            if past.body is not None:
+            if (body := past.body) is not None:
                 tool = self.packs.get(past.server, NO_PACK).tool(past.tool)
-                memory.proofs.take(read_result(past.body, tool, past.server, past.tool, past.action))
+                memory.proofs.take(read_result(body, tool, past.server, past.tool, past.action))
         return memory
 
 

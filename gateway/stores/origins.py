@@ -14,7 +14,7 @@ def origins(reader: sqlite3.Connection, case: Case) -> list[dict[str, Any]]:
     """Each place where an argument's value stands in a result of the task, newest first, as JSON. Proves nothing."""
     arguments = [(argument.path, argument.value) for argument in case.arguments] or _top(case.action.arguments)
     past = (
-        Past(server=one.server, tool=one.tool, action=one.action, body=one.text if one.body is None else one.body)
+        Past(server=one.server, tool=one.tool, action=one.action, body=one.said)
         for one in values.remembered(reader, case.action.subject.task, newest_first=True)
     )
     return [asdict(origin) for origin in trace(arguments, past)]

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.stores.codec import decode_label, encode_label
-from policies.jsonvalue import JSONObject
+from policies.jsonvalue import JSON, JSONObject
 from policies.label import CLEAN, Label
 
 MAX_BODY_BYTES = 262_144
 """A longer result is kept cut, for people; nothing in it proves anything, before a restart or after."""
+MAX_PARTS = 4_096
+"""Lists and objects of a result that is taken apart for people; one with more is looked through as text."""
 MAX_SHOWN = 256
 """How many of a task's results are read back for people, the latest ones."""
 
@@ -22,10 +24,22 @@ class Remembered:
     action: str
     server: str
     tool: str
-    body: JSONObject | None
-    """None where a cap cut it."""
-    text: str = ""
-    """What is left of one that was cut."""
+    whole: bool
+    """Whether all of it is here."""
+    raw: bytes
+
+    @property
+    def body(self) -> JSONObject | None:
+        """None where a cap cut it."""
+        body: JSONObject | None = json.loads(self.raw) if self.whole else None
+        return body
+
+    @property
+    def said(self) -> JSON:
+        """For looking through it: the body, or as bare text what was cut or has too many parts to take apart."""
+        if self.whole and self.raw.count(b"[") + self.raw.count(b"{") <= MAX_PARTS:
+            return self.body
+        return self.raw.decode(errors="replace")
 
 
 def remember(
@@ -58,8 +72,7 @@ def proving(db: sqlite3.Connection, task: str) -> Iterator[Remembered]:
 def _read(db: sqlite3.Connection, where: str, values: tuple[str | int, ...]) -> Iterator[Remembered]:
     rows = db.execute(f"SELECT action, server, tool, whole, body FROM results WHERE {where}", values)  # noqa: S608
     for action, server, tool, whole, body in rows:
-        said = {"body": json.loads(body)} if whole else {"body": None, "text": body.decode(errors="replace")}
-        yield Remembered(action=action, server=server, tool=tool, **said)
+        yield Remembered(action=action, server=server, tool=tool, whole=bool(whole), raw=body)
 
 
 def mark_of(db: sqlite3.Connection, holder: str) -> Label:

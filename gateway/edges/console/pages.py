@@ -168,7 +168,7 @@ def _task_page(task: dict[str, Any], events: list[Record], results: list[Past]) 
 def _read(office: Office, task: str) -> list[Past]:
     """What a task's results said, in order."""
     return [
-        Past(server=one.server, tool=one.tool, action=one.action, body=one.text if one.body is None else one.body)
+        Past(server=one.server, tool=one.tool, action=one.action, body=one.said)
         for one in values.remembered(office.reader, task)
     ]
 
