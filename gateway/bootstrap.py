@@ -159,8 +159,7 @@ async def _assembled(options: Options, database: Database, walls: Walls | None) 
 async def _build(
     options: Options, database: Database, walls: Walls | None, closing: contextlib.AsyncExitStack
 ) -> Running:
-    reader = closing.enter_context(contextlib.closing(database.reader()))
-    keyring = open_keyring(options.state, fresh=reader.execute("SELECT 1 FROM leaves LIMIT 1").fetchone() is None)
+    keyring = open_keyring(options.state, fresh=_is_fresh(database))
     packs = {name: _pack(server) for name, server in options.servers.items()}
     rules = InForce(_bundle(options))
     bound = closing.enter_context(bind_tcp(options.host, options.port))
@@ -170,6 +169,7 @@ async def _build(
     closing.push_async_callback(ledger.stop)
     await _in_force(ledger, rules.bundle.revision, options)
     await _packs_in_force(ledger, packs)
+    reader = closing.enter_context(contextlib.closing(database.reader()))
     definitions = Definitions(ledger, time.time, {name: server.definitions for name, server in options.servers.items()})
     definitions.read(reader)
     memory = Memory(
@@ -215,8 +215,9 @@ async def _build(
         memory=memory,
         clock=time.time,
         servers=frozenset(options.servers),
+        tools=lambda server: definitions.catalog.schemas(server),  # noqa: PLW0108 - the catalog is replaced
     )
-    servers = Servers(options=options.servers, finder=finder, definitions=definitions)
+    servers = Servers(options=options.servers, finder=finder, definitions=definitions, packs=packs)
     browsers = ConsoleSessions(clock=time.time)
     gateway = Running(
         options=options,
@@ -315,6 +316,12 @@ async def _walls(options: Options) -> Walls:
     except SandboxError as error:
         raise ConfigError(f"{error} (`pratique doctor` shows what this machine enforces)") from error
     return Walls(driver=driver, capabilities=await driver.probe(), profiles=options.sandboxes)
+
+
+def _is_fresh(database: Database) -> bool:
+    """Whether no gateway has run on this store: each writes to its log before anything else."""
+    with contextlib.closing(database.reader()) as reader:
+        return reader.execute("SELECT 1 FROM leaves LIMIT 1").fetchone() is None
 
 
 async def _ledger(database: Database, log: AuditLog) -> Ledger:

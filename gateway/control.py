@@ -14,7 +14,10 @@ from gateway.stores.calls import Call, CallState
 from gateway.stores.memory import Memory
 from gateway.stores.tasks import Task, TokenRow
 from policies.capability import Authority, CapabilityError, Refused
+from policies.currencies import DECIMALS
+from policies.fit import misfit
 from policies.grant import Grant
+from policies.jsonvalue import JSON
 from policies.rules import RuleError, parse_rule, str_rule
 
 PRINCIPAL = "user"
@@ -39,6 +42,8 @@ class Control:
     memory: Memory
     clock: Callable[[], float]
     servers: frozenset[str]
+    tools: Callable[[str], Mapping[str, JSON]]
+    """By server: the input schema of each tool that is known; none while nothing is."""
 
     async def grant(
         self,
@@ -55,7 +60,8 @@ class Control:
         """Create a task and mint its root token.
 
         Raises:
-            OperatorError: a rule that cannot be read, a server that is not configured, a bound that is not positive.
+            OperatorError: a rule that cannot be read or names what is not there, a bound that is not positive, a
+                currency that does not exist.
             Unrecordable: nothing was granted.
         """
         now = self.clock()
@@ -199,8 +205,13 @@ class Control:
         if unknown := {rule.server for rule in rules} - self.servers:
             known = ", ".join(sorted(self.servers))
             raise OperatorError(f"no server named {', '.join(sorted(unknown))}; configured: {known}", status=422)
+        for rule in rules:
+            if wrong := misfit(rule, self.tools(rule.server)):
+                raise OperatorError(wrong, status=422)
         if calls is not None and calls < 1:
             raise OperatorError("--calls must be at least 1", status=422)
+        for currency in spend.keys() - DECIMALS.keys():
+            raise OperatorError(f"no currency is called {currency} (ISO 4217)", status=422)
         if any(amount < 1 for amount in spend.values()):
             raise OperatorError("a spend must be at least one minor unit, such as 0.01EUR", status=422)
         return Grant(rules=rules, calls=calls, spend=dict(spend), expires=expires)

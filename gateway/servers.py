@@ -1,6 +1,6 @@
 """The servers as operators see them: how each is, what it says of itself, what of that waits to be accepted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from gateway.stores.sighting import Offer
 from gateway.upstreams.discovery import Finder
 from policies.case import Pin
 from policies.describe import diff
+from policies.fit import pack_problems
+from policies.pack import Pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +22,7 @@ class Servers:
     options: Mapping[str, ServerOptions]
     finder: Finder
     definitions: Definitions
+    packs: Mapping[str, Pack]
 
     def listed(self) -> list[dict[str, Any]]:
         return [self._summary(server) for server in self.options.values()]
@@ -38,6 +41,7 @@ class Servers:
             "mounts": [f"{mount.path}:{'rw' if mount.writable else 'ro'}" for mount in server.mounts],
             "env": sorted(server.env),
             "pack": server.pack,
+            "pack_problems": self._pack_problems(name),
             "pins": {row.name or "(instructions)": {"pin": row.pin, "digest": row.digest} for row in self._rows(name)},
             "refused": {tool: why for (owner, tool), why in catalog.refused.items() if owner == name},
         }
@@ -81,6 +85,17 @@ class Servers:
         rows = self.definitions.catalog.rows.values()
         return [row for row in rows if row.server == name and (row.name or row.body)]
 
+    def _pack_problems(self, name: str) -> list[str]:
+        catalog = self.definitions.catalog
+        not_taken = dict.fromkeys(tool for owner, tool in catalog.refused if owner == name)
+        return list(pack_problems(self.packs[name], not_taken | catalog.schemas(name), self.options))
+
+    def _warnings(self, server: ServerOptions) -> Iterator[str]:
+        if server.network is Network.HOST:
+            yield "shares the host's network"
+        if self._pack_problems(server.name):
+            yield "its pack names what is not there (`server show` tells what)"
+
     def _summary(self, server: ServerOptions) -> dict[str, Any]:
         waiting = sum(1 for row in self._rows(server.name) if row.pin is not Pin.PINNED)
         error = self.finder.failures.get(server.name, "")
@@ -91,7 +106,7 @@ class Servers:
             "tools": len(self.definitions.catalog.callable(server.name)),
             "sandbox": server.sandbox,
             "network": server.network,
-            "warning": "shares the host's network" if server.network is Network.HOST else "",
+            "warning": "; ".join(self._warnings(server)),
             "error": error,
         }
 

@@ -78,13 +78,16 @@ def _options(file: File, found: Path, state: Path) -> Options:
 def _listen(listen: str, found: Path) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if host != "localhost":
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            host = ""
-    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        address = None
+    if address is None or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise ConfigError(f'{found}: gateway.listen must be an address and a port, such as "127.0.0.1:8808"')
+    if not address.is_loopback:
+        raise ConfigError(
+            f"{found}: gateway.listen: {host!r}: Pratique listens on loopback only; put a TLS proxy of yours in front"
+        )
     return host, int(port)
 
 
@@ -106,7 +109,7 @@ def _server(name: str, server: Server, sandboxes: Mapping[str, SandboxOptions], 
     return ServerOptions(
         name=name,
         command=server.command,
-        env=server.env,
+        env=_env(server.env, f"{key}.env", found),
         mounts=tuple(_mount(mount, f"{key}.mounts", found) for mount in server.mounts),
         sandbox=server.sandbox,
         network=Network(server.network),
@@ -117,11 +120,22 @@ def _server(name: str, server: Server, sandboxes: Mapping[str, SandboxOptions], 
     )
 
 
+def _env(env: Mapping[str, str], key: str, found: Path) -> Mapping[str, str]:
+    for name, value in env.items():
+        if not name or "=" in name:
+            raise ConfigError(f"{found}: {key}: {name!r}: a variable's name is not empty and holds no '='")
+        if "\0" in name + value:
+            raise ConfigError(f"{found}: {key}: {name!r}: no variable can hold NUL")
+    return env
+
+
 def _mount(text: str, key: str, found: Path) -> Mount:
     """`PATH`, `PATH:ro` or `PATH:rw`; read-only unless it says otherwise."""
     bare, colon, mode = text.rpartition(":")
-    if not colon or mode not in {"ro", "rw"}:
+    if not colon or "/" in mode:
         bare, mode = text, "ro"
+    if mode not in {"ro", "rw"}:
+        raise ConfigError(f"{found}: {key}: {text!r}: the mode {mode!r} is neither ro nor rw")
     path = Path(bare).expanduser()
     if not path.is_absolute():
         raise ConfigError(f'{found}: {key}: {text!r} is not absolute (write "/folder:ro" or "~/folder:ro")')

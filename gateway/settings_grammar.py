@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -142,5 +142,21 @@ def _converted(found: Path, path: str, table: Mapping[str, Any], struct: type[S]
         return msgspec.convert(table, struct)
     except msgspec.ValidationError as error:
         problem, _, inside = str(error).rpartition(" - at ")
-        where = path + inside.strip("`").removeprefix("$") if problem else path
-        raise ConfigError(f"{found}: {where.removeprefix('.')}: {problem or inside}") from error
+        inside = inside.strip("`").removeprefix("$") if problem else ""
+        where = (path + inside).removeprefix(".")
+        mend = _mend(struct, inside.removeprefix(".").partition("[")[0])
+        raise ConfigError(f"{found}: {where}: {problem or error}{mend}") from error
+
+
+def _mend(struct: type[Struct], key: str) -> str:
+    """What the key of a table may say instead, where that is short."""
+    if struct is Server and key == "command":
+        return '; it is a list, such as ["npx", "-y", "my-server"]'
+    known = _literals(get_type_hints(struct).get(key))
+    return f"; one of: {', '.join(known)}" if known else ""
+
+
+def _literals(hint: object) -> tuple[str, ...]:
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(word for inner in get_args(hint) for word in _literals(inner))

@@ -128,7 +128,8 @@ def _read(file: Path) -> str:
     try:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"cannot be read: {error}", str(file)) from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise PolicyError(f"cannot be read: {why}", str(file)) from error
 
 
 def _package(name: str, text: str) -> str:

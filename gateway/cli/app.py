@@ -6,6 +6,8 @@ What goes wrong is one sentence on stderr, never a traceback.
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 
@@ -17,9 +19,9 @@ NO, USAGE, UNREACHABLE = 1, 2, 3
 
 app = typer.Typer(
     name="pratique",
-    help="The gateway between AI agents and their tools.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # a `[policy]` in a help text is no markup
     pretty_exceptions_enable=False,
 )
 app.command("init")(init.init)
@@ -36,6 +38,25 @@ app.add_typer(tasks.app, name="task")
 app.add_typer(servers.app, name="server")
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        print(f"pratique {version('pratique')}")
+    except PackageNotFoundError:
+        print("pratique, not installed as a package: its version is in pyproject.toml")
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The gateway between AI agents and their tools."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from gateway.stores import tickets
 from gateway.stores.tickets import Scope, TicketState
 from policies.plain import is_plain
 
-app = typer.Typer(help="Approvals: calls that wait for a person.", no_args_is_help=True)
+app = typer.Typer(help="Approvals: calls that wait for a person.", no_args_is_help=True, rich_markup_mode=None)
 
 Id = Annotated[str, typer.Argument(metavar="APPROVAL")]
 Comment = Annotated[str, typer.Option("--comment", metavar="TEXT", help="For the log.")]

@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ import typer
 
 from audit import query as log
 from audit.errors import AuditError
+from audit.event import KINDS
 from audit.export import export as write_export
 from audit.report import Report
 from audit.verify import describe
@@ -25,11 +26,18 @@ from gateway.cli.show import Json, State, plain, print_fields, print_json, print
 from gateway.desk import reading as card_reading
 from gateway.edges.documents import event_document, instant, rfc3339
 from gateway.errors import ConfigError, OperatorError
+from gateway.ports import OutcomeKind
 from gateway.settings import default_state
+from gateway.stores.tickets import TicketState
+from policies.fit import nearest
 
-app = typer.Typer(help="The audit log: what happened, why, and whether the log is whole.", no_args_is_help=True)
+app = typer.Typer(
+    help="The audit log: what happened, why, and whether the log is whole.", no_args_is_help=True, rich_markup_mode=None
+)
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+VERDICTS = ("permit", "ask", "deny", *OutcomeKind, *TicketState)
+"""What stands as an event's verdict."""
 Text = Annotated[str | None, typer.Option(show_default=False)]
 Moment = Annotated[
     str | None,
@@ -53,8 +61,16 @@ def query(
     as_json: Json = False,
 ) -> None:
     """List the events that match everything given, oldest first."""
+    _known(kind, KINDS, "--kind")
+    _known(verdict, VERDICTS, "--verdict")
     wanted = log.Filter(
-        task=task, agent=agent, tool=tool, kind=kind, verdict=verdict, since=_moment(since), until=_moment(until)
+        task=task,
+        agent=agent,
+        tool=tool,
+        kind=kind,
+        verdict=verdict,
+        since=_moment(since, "--since"),
+        until=_moment(until, "--until"),
     )
 
     def offline(db: sqlite3.Connection) -> Any:
@@ -173,7 +189,7 @@ def _ask(state: Path | None, path: str, offline: Callable[[sqlite3.Connection], 
             return offline(db)
 
 
-def _moment(text: str | None) -> float | None:
+def _moment(text: str | None, option: str) -> float | None:
     """A time, or how long ago.
 
     Raises:
@@ -187,7 +203,12 @@ def _moment(text: str | None) -> float | None:
     try:
         return instant(text)
     except OperatorError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def _known(word: str | None, words: Collection[str], option: str) -> None:
+    if word is not None and word not in words:
+        raise typer.BadParameter(f"{word!r} is never written{nearest(word, words)}", param_hint=option)
 
 
 def _what(event: Mapping[str, Any]) -> str:

@@ -9,19 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.client import operator
-from gateway.cli.show import Json, State, print_fields, print_json
+from gateway.cli.show import Json, State, plain, print_fields, print_json
 from gateway.errors import ConfigError, OperatorError
 from gateway.keyring import FOLDER, INSTANCE, TOKENS
 from gateway.settings import default_state
 from policies.capability import Authority, Refused
-
-NO_CENTS = frozenset(
-    {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}
-)
-MILLS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
-"""Currencies whose minor unit is not a hundredth (ISO 4217)."""
+from policies.currencies import DECIMALS
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_DAYS = 3650
+MOST_CALLS = 2**53 - 1
+TOKEN = re.compile(r"[A-Za-z0-9_=-]{64,}")
+"""What may be one; anything else is taken for the name of a file."""
+AGENT = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+LONGEST_TEXT = 10_000
+"""Characters of a task's text, and of a rule."""
+MOST_RULES = 500
+"""What the gateway takes, so that what it does not is told in the words of the command line."""
 
 
 def grant(
@@ -35,11 +39,18 @@ def grant(
         str | None,
         typer.Option("--agent", metavar="NAME", help="Whose mark it shares; a new one by itself.", show_default=False),
     ] = None,
-    calls: Annotated[int | None, typer.Option("--calls", min=1, help="How many calls.", show_default=False)] = None,
+    calls: Annotated[
+        int | None, typer.Option("--calls", min=1, max=MOST_CALLS, help="How many calls.", show_default=False)
+    ] = None,
     spend: Annotated[
         list[str] | None, typer.Option("--spend", metavar="800EUR", help="The most it may spend.", show_default=False)
     ] = None,
-    expires: Annotated[str | None, typer.Option("--expires", metavar="2h", show_default=False)] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--expires", metavar="2h", help="How long the token lasts: 90s, 30m, 2h or 7d.", show_default=False
+        ),
+    ] = None,
     write: Annotated[
         Path | None,
         typer.Option(
@@ -50,6 +61,7 @@ def grant(
     as_json: Json = False,
 ) -> None:
     """Create a task, and the token that an agent does it with; the token is shown once."""
+    _check(task, allow, agent)
     body: dict[str, Any] = {"text": task, "allow": allow}
     if agent is not None:
         body["agent"] = agent
@@ -84,9 +96,13 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what a token of this gateway says, running or not; its budgets and its revocation are not in it."""
-    said = _authority(state or default_state()).inspect(_token_of(token))
+    held = _token_of(token)
+    if not TOKEN.fullmatch(held):
+        named = plain(token[:200])
+        raise ConfigError(f"{named}: no such file, and no token" if held is token else f"{named}: holds no token")
+    said = _authority(state or default_state()).inspect(held)
     if isinstance(said, Refused):
-        raise OperatorError(f"this is no token of this gateway: {said.reason}")
+        raise OperatorError(said.reason)
     subject = said.subject
     document = {
         "task": subject.task,
@@ -124,15 +140,17 @@ def minor_units(amount: str) -> tuple[str, int]:
     """`800EUR` or `19.90EUR` as a currency and an amount in its minor unit.
 
     Raises:
-        BadParameter: it is no amount of money, or finer than the currency.
+        BadParameter: it is no amount of money, of no currency, or finer than the currency.
     """
     found = re.fullmatch(r"(\d{1,12})(?:\.(\d{1,3}))?([A-Z]{3})", amount, re.ASCII)
     if found is None:
-        raise typer.BadParameter(f"{amount!r} is not an amount such as 800EUR")
+        raise typer.BadParameter(f"{amount!r} is not an amount such as 800EUR", param_hint="--spend")
     whole, fraction, currency = found[1], found[2] or "", found[3]
-    digits = 0 if currency in NO_CENTS else 3 if currency in MILLS else 2
+    if currency not in DECIMALS:
+        raise typer.BadParameter(f"no currency is called {currency} (ISO 4217)", param_hint="--spend")
+    digits = DECIMALS[currency]
     if len(fraction) > digits:
-        raise typer.BadParameter(f"{amount!r} is finer than {currency} can be")
+        raise typer.BadParameter(f"{amount!r} is finer than {currency} can be", param_hint="--spend")
     return currency, int(whole + fraction.ljust(digits, "0"))
 
 
@@ -144,8 +162,24 @@ def seconds(text: str) -> int:
     """
     found = re.fullmatch(r"(\d{1,6})([smhd])", text, re.ASCII)
     if found is None or int(found[1]) == 0:
-        raise typer.BadParameter(f"{text!r} is not a length of time such as 30m, 2h or 7d")
-    return int(found[1]) * SECONDS[found[2]]
+        raise typer.BadParameter(f"{text!r} is not a length of time such as 30m, 2h or 7d", param_hint="--expires")
+    length = int(found[1]) * SECONDS[found[2]]
+    if length > LONGEST_DAYS * SECONDS["d"]:
+        raise typer.BadParameter(f"{text!r} is longer than {LONGEST_DAYS}d", param_hint="--expires")
+    return length
+
+
+def _check(task: str, allow: list[str], agent: str | None) -> None:
+    if len(task) > LONGEST_TEXT:
+        raise typer.BadParameter(f"longer than {LONGEST_TEXT} characters", param_hint="--task")
+    for rule in allow:
+        if len(rule) > LONGEST_TEXT:
+            raise typer.BadParameter(f"{rule[:40]!r}... is longer than {LONGEST_TEXT} characters", param_hint="--allow")
+    if len(allow) > MOST_RULES:
+        raise typer.BadParameter(f"more than {MOST_RULES} rules", param_hint="--allow")
+    if agent is not None and not AGENT.fullmatch(agent):
+        wanted = "1 to 64 letters of a to z, digits, '.', '_', '@' or '-'"
+        raise typer.BadParameter(f"{agent[:64]!r} is not a name: {wanted}", param_hint="--agent")
 
 
 def _authority(state: Path) -> Authority:

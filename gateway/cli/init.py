@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from gateway.cli.logs import log_to_stderr
 from gateway.cli.show import Config, Json, State, print_json
 from gateway.errors import ConfigError
 from gateway.options import Network
-from gateway.settings import NAME, default_state, read_settings
+from gateway.settings import NAME, default_state, find_file, read_settings
 from policies.packs import bundled
 
 EMPTY = """\
@@ -36,7 +37,9 @@ def init(
         Path | None,
         typer.Argument(metavar="[MCPSERVERS_JSON]", help="A desktop agent's file of mcpServers.", show_default=False),
     ] = None,
-    config: Config = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="The pratique.toml to write.", show_default=False)
+    ] = None,
 ) -> None:
     """Write a pratique.toml, from a desktop agent's mcpServers file or an empty one; never overwrites."""
     path = config or Path("pratique.toml")
@@ -55,8 +58,15 @@ def serve(config: Config = None, state: State = None) -> None:
     """Run the gateway until it is told to stop."""
     from gateway import bootstrap  # noqa: PLC0415  heavy, and other commands need none of it
 
-    options = read_settings(config, state)
+    found = config or find_file()
+    options = read_settings(found, state)
+    if found is None:
+        _say("no settings file found; no servers: `pratique init` writes one")
+    else:
+        _say(f"{found.absolute()} names {_counted(len(options.servers))}")
     log_to_stderr()
+    if options.servers:
+        _say(f"starting {_counted(len(options.servers))}; nothing answers until they do, or for 20 s ...")
 
     def ready(gateway: bootstrap.Running) -> None:
         for server in options.servers.values():
@@ -80,6 +90,15 @@ def console(state: State = None, as_json: Json = False) -> None:
         print(link["url"])
 
 
+def _say(sentence: str) -> None:
+    """Tell how the start goes; stdout is for what it comes to."""
+    print(f"pratique: {sentence}", file=sys.stderr, flush=True)
+
+
+def _counted(servers: int) -> str:
+    return "1 server" if servers == 1 else f"{servers} servers"
+
+
 def _translated(path: Path) -> str:
     """The TOML that starts the same servers."""
     try:
@@ -92,12 +111,14 @@ def _translated(path: Path) -> str:
     if not isinstance(servers, dict):
         raise ConfigError(f"{path}: holds no mcpServers object")
     parts = ['[gateway]\nlisten = "127.0.0.1:8808"\n']
-    taken: set[str] = set()
+    taken: dict[str, str] = {}
     for theirs, server in servers.items():
         name = _slug(theirs)
-        if not NAME.fullmatch(name) or name in taken:
+        if not NAME.fullmatch(name):
             raise ConfigError(f"{path}: no name of ours can be made of {theirs!r}; rename it there")
-        taken.add(name)
+        if name in taken:
+            raise ConfigError(f"{path}: {taken[name]!r} and {theirs!r} would both be called {name!r}; rename one there")
+        taken[name] = theirs
         parts.append(_section(path, name, server))
     return "\n".join(parts)
 

@@ -14,7 +14,8 @@ from gateway.demo.day import Day, live
 from gateway.demo.human import Person, value_of
 from gateway.demo.roads import SERVERS
 from gateway.demo.world import make_folders, server_options
-from gateway.errors import PratiqueError
+from gateway.edges.listen import bind_tcp
+from gateway.errors import ConfigError, PratiqueError
 from gateway.options import Options
 from gateway.settings import SHIPPED, STANDARD
 from sandbox.bubblewrap import Bubblewrap, hand_over
@@ -30,6 +31,7 @@ async def play(folder: Path, *, once: bool, port: int) -> None:
     """Play the day in an empty folder; unless `once`, stay up until cancelled.
 
     Raises:
+        ConfigError: the port is taken.
         DemoError: servers cannot be sandboxed here, or (with `once`) something that must happen did not.
     """
     await _need_sandbox()
@@ -41,6 +43,7 @@ async def play(folder: Path, *, once: bool, port: int) -> None:
     options = Options(
         state=folder / "state", port=port, servers=server_options(folder / "mediated"), sandboxes=dict(SHIPPED)
     )
+    _need_port(options)
     async with running(options) as gateway:
         office = _Office(operator(options.state))
 
@@ -85,6 +88,15 @@ async def _need_sandbox() -> None:
         missing = [str(error)]
     if missing:
         raise DemoError("\n  ".join(["the demo's servers cannot be sandboxed here:", *missing]))
+
+
+def _need_port(options: Options) -> None:
+    try:
+        bind_tcp(options.host, options.port).close()
+    except ConfigError as error:
+        raise ConfigError(
+            f"cannot listen on port {options.port}: name another with --port (0: any that is free)"
+        ) from error
 
 
 class _Office:

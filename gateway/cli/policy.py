@@ -11,7 +11,7 @@ from policies.bundle import load
 from policies.engine import PolicyError
 from policies.rego_engine import run_tests
 
-app = typer.Typer(help="Check and test Rego bundles.", no_args_is_help=True)
+app = typer.Typer(help="Check and test Rego bundles.", no_args_is_help=True, rich_markup_mode=None)
 
 Bundles = Annotated[
     list[Path], typer.Argument(help="Files or folders of Rego, as `[policy] bundles` names them.", exists=True)

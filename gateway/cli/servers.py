@@ -10,7 +10,9 @@ from gateway.cli.client import operator
 from gateway.cli.show import Json, State, inert, print_fields, print_json, print_table
 from gateway.settings import default_state
 
-app = typer.Typer(help="Servers: their state, and definitions that changed.", no_args_is_help=True)
+app = typer.Typer(
+    help="Servers: their state, and definitions that changed.", no_args_is_help=True, rich_markup_mode=None
+)
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 

@@ -9,7 +9,7 @@ from gateway.cli.client import operator
 from gateway.cli.show import Json, State, print_fields, print_json, print_table
 from gateway.settings import default_state
 
-app = typer.Typer(help="Tasks: what was granted, and what became of it.", no_args_is_help=True)
+app = typer.Typer(help="Tasks: what was granted, and what became of it.", no_args_is_help=True, rich_markup_mode=None)
 
 
 class Settled(StrEnum):

@@ -18,7 +18,7 @@ from gateway.ports import Done, Ledger
 from gateway.stores.sighting import Offer, Sighting, event_of, rows_of, write
 from policies.case import Definition, Pin
 from policies.describe import Described, Survey
-from policies.jsonvalue import canonical
+from policies.jsonvalue import JSON, canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,10 @@ class Catalog:
         """The tools that an agent may be shown: pinned and still listed, ordered by server and name."""
         keys = sorted(key for key in self.listed if key in self.tools and server in {None, key[0]})
         return tuple(self.tools[key] for key in keys if self.tools[key].pin is Pin.PINNED)
+
+    def schemas(self, server: str) -> dict[str, JSON]:
+        """The input schema of each of a server's tools, accepted or not; none until it has been discovered once."""
+        return {name: tool.body.get("inputSchema") for (owner, name), tool in self.tools.items() if owner == server}
 
     def names(self, server: str) -> frozenset[str]:
         """The names of a server's tools that were accepted once, whatever became of them."""

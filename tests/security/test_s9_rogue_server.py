@@ -160,7 +160,7 @@ async def test_whatever_a_server_does_ends_its_own_call_and_no_other(tmp_path: P
             times.append(time.monotonic() - started)
         said = await bad
 
-        assert [one.code for one in said[:5]] == ["upstream_failed"] * 5
+        assert [one.code for one in said[:5]] == ["unknown_outcome"] * 5
         assert [one.code for one in said[5:]] == ["upstream_timeout"] * 2
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 96 * 1024, "kilobytes"
         assert len(times) > 20
@@ -181,7 +181,7 @@ async def test_without_a_deadline_the_slow_loris_holds_its_caller(tmp_path: Path
         assert not events(gateway, kind="effect.outcome")
 
 
-@pytest.mark.parametrize(("cap", "code"), [(MB, "upstream_failed"), (64 * MB, "")])
+@pytest.mark.parametrize(("cap", "code"), [(MB, "unknown_outcome"), (64 * MB, "")])
 async def test_a_result_beyond_the_cap_does_not_arrive_and_without_the_cap_it_does(
     tmp_path: Path, cap: int, code: str
 ) -> None:

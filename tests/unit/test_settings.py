@@ -153,7 +153,16 @@ def test_a_part_that_is_not_built_yet_is_refused_rather_than_ignored(tmp_path: P
         ("[server.bank]\ncommand = []\n", "server.bank.command: Expected `array` of length >= 1"),
         ("server = 3\n", "server: Expected `object`, got `int`"),
         (BANK + "env = { LOG = 3 }\n", "server.bank.env[...]: Expected `str`, got `int`"),
-        (BANK + 'network = "open"\n', "server.bank.network: Invalid enum value 'open'"),
+        (BANK + 'network = "open"\n', "server.bank.network: Invalid enum value 'open'; one of: none, host"),
+        (
+            BANK + 'definitions = "x"\n',
+            "server.bank.definitions: Invalid enum value 'x'; one of: trust-on-first-use, re",
+        ),
+        ('[sandbox.a]\nguarantees = ["x"]\n', "sandbox.a.guarantees[0]: Invalid enum value 'x'; one of: filesystem, "),
+        ('[server.b]\ncommand = "b"\n', 'server.b.command: Expected `array`, got `str`; it is a list, such as ["npx",'),
+        (BANK + 'mounts = ["/x:wx"]\n', "server.bank.mounts: '/x:wx': the mode 'wx' is neither ro nor rw"),
+        (BANK + 'env = { "A=B" = "1" }\n', "server.bank.env: 'A=B': a variable's name is not empty and holds no '='"),
+        (BANK + 'env = { A = "\\u0000" }\n', "server.bank.env: 'A': no variable can hold NUL"),
         (BANK + 'sandbox = "loose"\n', "server.bank.sandbox: no profile is called 'loose'; there are standard, strict"),
         (BANK + 'mounts = ["here:ro"]\n', "server.bank.mounts: 'here:ro' is not absolute"),
         (BANK + BANK, "Cannot declare ('server', 'bank') twice"),
@@ -173,3 +182,17 @@ def test_a_mistake_is_told_with_its_file_and_key(tmp_path: Path, text: str, said
 def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read: No such file"):
         read_settings(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.promise("loopback-only")
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.168.1.7", "[2001:db8::1]", "128.0.0.1"])
+def test_an_address_that_others_can_reach_is_refused(tmp_path: Path, host: str) -> None:
+    said = complaint(tmp_path, f'[gateway]\nlisten = "{host}:8808"\n')
+
+    assert said.startswith("gateway.listen: ")
+    assert said.endswith("Pratique listens on loopback only; put a TLS proxy of yours in front")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.8.7", "[::1]", "localhost"])
+def test_every_loopback_address_is_taken(tmp_path: Path, host: str) -> None:
+    assert read_settings(write(tmp_path, f'[gateway]\nlisten = "{host}:8808"\n'), tmp_path).port == 8808

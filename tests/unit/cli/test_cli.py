@@ -178,7 +178,9 @@ def test_money_is_read_in_the_currencys_own_minor_unit(amount: str, units: tuple
     assert minor_units(amount) == units
 
 
-@pytest.mark.parametrize("amount", ["800", "EUR", "800eur", "-1EUR", "1.999EUR", "1.5JPY", "8e2EUR", "٣EUR"])
+@pytest.mark.parametrize(
+    "amount", ["8XXX", "800EUX", "800", "EUR", "800eur", "-1EUR", "1.999EUR", "1.5JPY", "8e2EUR", "٣EUR"]
+)
 def test_what_is_no_amount_is_refused(amount: str) -> None:
     with pytest.raises(BadParameter):
         minor_units(amount)
@@ -186,7 +188,7 @@ def test_what_is_no_amount_is_refused(amount: str) -> None:
 
 def test_lengths_of_time_have_a_unit() -> None:
     assert [seconds(text) for text in ("90s", "30m", "2h", "7d")] == [90, 1800, 7200, 604800]
-    for text in ("2", "h", "0s", "1w", "1.5h"):
+    for text in ("2", "h", "0s", "1w", "1.5h", "3651d"):
         with pytest.raises(BadParameter):
             seconds(text)
 
@@ -215,6 +217,7 @@ def test_a_token_is_inspected_without_a_gateway(pratique: Pratique, tmp_path: Pa
     foreign = Authority(new_private_key(), "gw_1").mint(grant, **ours)
     assert pratique("inspect", foreign, *state)[0] == 1
     assert pratique("inspect", foreign, "--state", str(tmp_path / "none"))[0] == 2
+    assert pratique("inspect", foreign, *state)[2] == "pratique: this is not a token of this gateway\n"
 
 
 def test_the_log_says_what_varies_on_one_line() -> None:

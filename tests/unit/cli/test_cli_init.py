@@ -74,6 +74,14 @@ def test_a_file_that_is_there_stays_as_it_is(pratique: Pratique, tmp_path: Path)
     assert "nothing was changed" in err
 
 
+def test_two_names_that_become_one_are_both_told(pratique: Pratique, tmp_path: Path) -> None:
+    servers = mcp_servers(tmp_path, {"a": {"command": "x"}, "A": {"command": "y"}})
+
+    code, _, err = pratique("init", servers, "--config", str(tmp_path / "pratique.toml"))
+
+    assert (code, "'a' and 'A' would both be called 'a'" in err) == (2, True)
+
+
 def test_names_that_would_collide_are_refused(pratique: Pratique, tmp_path: Path) -> None:
     path = tmp_path / "pratique.toml"
     twice = {"My Bank": {"command": "a"}, "my-bank": {"command": "b"}}
