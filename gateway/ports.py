@@ -210,7 +210,7 @@ class Corridor(Protocol):
         ...
 
     async def tools(self, subject: Subject, server: str | None) -> list[JSONObject]:
-        """The tools this token reaches, in a stable order; `server__tool`, or plain names when `server` is given. Recorded."""
+        """The tools this token reaches, in a stable order; `server__tool`, or plain names where `server` is given."""
         ...
 
     async def call(

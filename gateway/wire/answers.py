@@ -37,7 +37,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.DUPLICATE: "An equal call is still running, or its outcome is not known; a person must settle it first.",
         Code.UPSTREAM_FAILED: "The tool's server could not be used, or its answer not be understood.",
         Code.UPSTREAM_TIMEOUT: "The tool's server did not answer in time; what was sent may have taken effect.",
-        Code.UNKNOWN_OUTCOME: "The call was sent and no answer came that can be used: it may or may not have taken effect.",
+        Code.UNKNOWN_OUTCOME: "The call was sent and no usable answer came: it may or may not have taken effect.",
         Code.OVERLOADED: "Too many calls are running; this one was not made.",
         Code.UNAVAILABLE: "The gateway cannot decide or record calls now; this one was not made.",
     }

@@ -1,4 +1,4 @@
-"""No effect without a permit and a durable intent, and at most one send: every order in which calls can overtake each other.
+"""No effect without a permit and a durable intent, at most one send: every order in which calls can overtake.
 
 The oracle is the bank's own record. Two actors are played in every order; three in seeded random ones.
 """
