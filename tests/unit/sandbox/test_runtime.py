@@ -22,9 +22,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program(tmp_path / "pythons/3.11/bin/python3.11")
     (tmp_path / "pythons/3.11/lib/python3.11").mkdir(parents=True)
     (tmp_path / "pythons/3.11/lib/python3.11/os.py").touch()
-    (tmp_path / "ours/.venv/bin").mkdir(parents=True)
-    (tmp_path / "ours/.venv/bin/python").symlink_to(tmp_path / "pythons/3.11/bin/python3.11")
-    (tmp_path / "ours/.venv/pyvenv.cfg").write_text(f"home = {tmp_path}/pythons/3.11/bin\n")
+    (tmp_path / "team/.venv/bin").mkdir(parents=True)
+    (tmp_path / "team/.venv/bin/python").symlink_to(tmp_path / "pythons/3.11/bin/python3.11")
+    (tmp_path / "team/.venv/pyvenv.cfg").write_text(f"home = {tmp_path}/pythons/3.11/bin\n")
     (tmp_path / "secret").touch()
     return tmp_path
 
@@ -36,12 +36,12 @@ def targets(argv: tuple[str, ...]) -> list[str]:
 
 
 def test_an_environment_and_the_python_it_stands_on(home: Path) -> None:
-    assert targets((f"{home}/ours/.venv/bin/python", "-m", "bank")) == [f"{home}/pythons/3.11", f"{home}/ours/.venv"]
+    assert targets((f"{home}/team/.venv/bin/python", "-m", "bank")) == [f"{home}/pythons/3.11", f"{home}/team/.venv"]
 
 
 def test_a_script_brings_its_interpreter(home: Path) -> None:
-    script = program(home / "ours/.venv/bin/bank", f"#!{home}/ours/.venv/bin/python\n")
-    assert targets((script,)) == [f"{home}/pythons/3.11", f"{home}/ours/.venv"]
+    script = program(home / "team/.venv/bin/bank", f"#!{home}/team/.venv/bin/python\n")
+    assert targets((script,)) == [f"{home}/pythons/3.11", f"{home}/team/.venv"]
 
 
 def test_a_folder_that_moved_is_found_where_it_was_named(home: Path) -> None:
