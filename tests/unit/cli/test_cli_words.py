@@ -49,14 +49,14 @@ def test_a_mistake_is_told_with_its_option_and_nobody_is_asked(
 
 
 def test_the_command_line_takes_exactly_what_the_gateway_takes() -> None:
-    at_most = {
+    at_most: dict[str, Any] = {
         "text": "x" * LONGEST_TEXT,
         "allow": ["x" * LONGEST_TEXT] * MOST_RULES,
         "calls": MOST_CALLS,
         "expires_s": float(seconds(f"{LONGEST_DAYS}d")),
         "agent": "x" * 64,
     }
-    over = {
+    over: dict[str, Any] = {
         "text": "x" * (LONGEST_TEXT + 1),
         "allow": ["x"] * (MOST_RULES + 1),
         "calls": MOST_CALLS + 1,
