@@ -52,10 +52,10 @@ def gateway(port: int) -> Iterator[Target]:
     """The gateway: token, schema, labels, Rego, sandbox, durable audit."""
     with tempfile.TemporaryDirectory() as folder:
         state, config = Path(folder, "state"), Path(folder, "pratique.toml")
-        command = json.dumps(ECHO)
+        command = json.dumps([sys.executable, "-c", (HERE / "echo.py").read_text()])  # no file: no mount, so sealed
         config.write_text(
             f'[gateway]\nlisten = "127.0.0.1:{port}"\n[server.bench]\ncommand = {command}\n'
-            f'mounts = ["{HERE}:ro"]\npack = "{HERE / "bench.toml"}"\n'
+            f'pack = "{HERE / "bench.toml"}"\n'
         )
         pratique = [sys.executable, "-P", "-m", "gateway"]
         with _process([*pratique, "serve", "--config", str(config), "--state", str(state)]) as process:

@@ -107,6 +107,8 @@ class GatewayBooks:
                 await self.ledger.run(unit, reserved=True)
             except Unrecordable:
                 continue
+            except Exception:  # it stays executing, and its equals wait: a person sees it after the next start
+                logger.exception("outcome lost", extra={"action": unit.intent.action.id})
             return
 
     def untold_refusals(self) -> dict[str, int]:

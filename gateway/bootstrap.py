@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ from gateway.stores.sessions import LedgerSessions
 from gateway.upstreams.discovery import Finder
 from gateway.upstreams.launch import Record
 from gateway.upstreams.table import Table
-from gateway.walls import Walls
+from gateway.walls import Walls, exposed
 from gateway.wire import legacy
 from policies.bundle import Bundle, InForce
 from policies.bundle import load as load_bundle
@@ -159,11 +159,14 @@ async def _assembled(options: Options, database: Database, walls: Walls | None) 
 async def _build(
     options: Options, database: Database, walls: Walls | None, closing: contextlib.AsyncExitStack
 ) -> Running:
+    for server in options.servers.values():
+        if shown := exposed((mount.path for mount in server.mounts), options.state):
+            raise ConfigError(f"server '{server.name}': {shown}")
     keyring = open_keyring(options.state, fresh=_is_fresh(database))
     packs = {name: _pack(server) for name, server in options.servers.items()}
     rules = InForce(_bundle(options))
     bound = closing.enter_context(bind_tcp(options.host, options.port))
-    walls = walls or await _walls(options)
+    walls = replace(walls or await _walls(options), state=options.state)
     log = AuditLog(keyring.origin, keyring.signer)
     ledger = await _ledger(database, log)
     closing.push_async_callback(ledger.stop)
@@ -315,7 +318,7 @@ async def _walls(options: Options) -> Walls:
         driver = Bubblewrap.find()
     except SandboxError as error:
         raise ConfigError(f"{error} (`pratique doctor` shows what this machine enforces)") from error
-    return Walls(driver=driver, capabilities=await driver.probe(), profiles=options.sandboxes)
+    return Walls(driver=driver, capabilities=await driver.probe(), profiles=options.sandboxes, state=options.state)
 
 
 def _is_fresh(database: Database) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from gateway.ids import new_id
 from policies.capability import Authority, new_private_key
 
 FOLDER = "keys"
+_SHORTEST = 32
+"""Bytes that any of them has at least."""
 TOKENS, INSTANCE, AUDIT, EQUALITY = "tokens.key", "instance", "audit.key", "equality.key"
 
 
@@ -76,4 +79,10 @@ def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
             file.flush()
             os.fsync(file.fileno())
         fresh.rename(path)
-    return path.read_bytes()
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise StoreError(f"{path} must be a file of this user's, readable by nobody else: chmod 600, or restore a copy")
+    secret = path.read_bytes()
+    if len(secret) < _SHORTEST:
+        raise StoreError(f"{path} is damaged: restore a copy")
+    return secret

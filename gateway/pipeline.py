@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 MAX_TRIES = 3
 """How often a decision may go stale between (5) and (6) before the answer is no."""
 
+_LEFT = Outcome(kind=OutcomeKind.NOT_SENT, code=Code.UPSTREAM_FAILED, detail="the client left before it was sent")
+
 OBLIGATIONS: frozenset[str] = frozenset()
 """The obligations this gateway can keep; a verdict that carries any other is denied."""
 
@@ -45,6 +47,8 @@ class Pipeline:
     road: Road
     desk: Desk
     _performing: set[asyncio.Task[Answer | Stale]] = field(default_factory=set)
+    _left: set[str] = field(default_factory=set)
+    """Actions whose client has gone while they were being performed."""
 
     async def mediate(self, action: Action, progress: Progress | None = None) -> Answer:
         """Decide, then perform, hand to a person, or refuse.
@@ -97,6 +101,8 @@ class Pipeline:
         if not isinstance(intent, Intent):
             return intent  # refused or stale: nothing was sent
         try:
+            if case.action.id in self._left:  # while the intent was being written: there is nobody to act for
+                return await self.books.settle(intent, _LEFT)
             outcome = await self.road.execute(intent, progress)  # (7) a value: result, tool error, not sent, or unknown
             return await self.books.settle(intent, outcome)  # (8, 9) marks and labels rise with it; (10) then it leaves
         except Unrecordable:
@@ -114,6 +120,8 @@ class Pipeline:
         try:
             return await asyncio.shield(performing)
         except asyncio.CancelledError:
+            self._left.add(case.action.id)
+            performing.add_done_callback(lambda _: self._left.discard(case.action.id))
             self.road.cancel(case.action.id)
             raise
 

@@ -1,7 +1,7 @@
 """From a server's settings to a running sandbox: the only place where options become a `Spec`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class Walls:
     driver: Driver
     capabilities: Capabilities
     profiles: Mapping[str, SandboxOptions]
+    state: Path
+    """The gateway's own folder: no server ever sees it."""
 
     async def launch(self, server: ServerOptions, profile: str) -> Session:
         """Start one server.
@@ -36,7 +38,10 @@ class Walls:
             why = "; ".join(f"{one}: {self.capabilities.why_not.get(one, 'not enforced')}" for one in sorted(missing))
             raise UpstreamError(f"server '{server.name}': sandbox '{profile}' cannot be had here: {why}")
         try:
-            return await self.driver.start(spec_of(server, self.profiles[profile]))
+            spec = spec_of(server, self.profiles[profile])
+            if shown := exposed((mount.source for mount in spec.mounts), self.state):
+                raise UpstreamError(f"server '{server.name}': {shown}")
+            return await self.driver.start(spec)
         except SandboxError as error:
             raise UpstreamError(f"server '{server.name}' could not be started in its sandbox: {error}") from error
 
@@ -45,8 +50,7 @@ class Walls:
         demanded, verified = self.profiles[server.sandbox].guarantees, self.capabilities.verified
         if server.network is Network.HOST:
             demanded -= {NETWORK}
-        writes = any(mount.writable for mount in server.mounts)
-        sealed = {FILESYSTEM, NETWORK} <= verified and server.network is Network.NONE and not writes
+        sealed = {FILESYSTEM, NETWORK} <= verified and server.network is Network.NONE and not server.mounts
         return Confines(demanded=demanded, verified=verified, sealed=sealed)
 
 
@@ -75,6 +79,19 @@ def spec_of(server: ServerOptions, profile: SandboxOptions) -> Spec:
         limits=Limits(memory_bytes=profile.memory_mb * MIB, pids=profile.pids),
         network="host" if server.network is Network.HOST else "none",
     )
+
+
+def exposed(sources: Iterable[str | Path], state: Path) -> str:
+    """Which mount would show a server the gateway's keys and sockets, as a sentence; empty where none would."""
+    own = os.path.realpath(state)
+    for shown in sources:
+        source = os.path.realpath(shown)
+        if Path(own).is_relative_to(source) or Path(source).is_relative_to(own):
+            return (
+                f"mounting {shown} would show it the gateway's own keys in {state}:"
+                " mount a narrower folder, or give the gateway another --state"
+            )
+    return ""
 
 
 def _is_seen(path: str, mounts: tuple[Mount, ...]) -> bool:

@@ -107,7 +107,7 @@ class Snapshot:
     guarantees: frozenset[str] = frozenset()
     """What the server's sandbox profile was verified to enforce on this machine."""
     sealed: bool = False
-    """Whether the server has no network and can write nowhere: a pure read of it has no effect to record first."""
+    """Whether the server has no network and no mount of its own: a pure read of it can have no effect elsewhere."""
     demanded: frozenset[str] = frozenset()
     """What the server's profile promises: all of it must be in `guarantees`."""
 

@@ -37,7 +37,7 @@ class Confines:
     demanded: frozenset[str]
     verified: frozenset[str]
     sealed: bool
-    """No network and no writable mount."""
+    """No network and no mount of its own: even a read-only one may hold a pipe or a socket that others listen on."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -163,7 +163,12 @@ async def world(place: Path) -> AsyncIterator[World]:
     pack = place / "till.toml"
     pack.write_text(PACK)
     server = ServerOptions(name="till", command=("/no/such/till",), pack=str(pack))
-    walls = Walls(driver=NoWalls(), capabilities=Capabilities(verified=frozenset(GUARANTEES)), profiles=SHIPPED)
+    walls = Walls(
+        driver=NoWalls(),
+        capabilities=Capabilities(verified=frozenset(GUARANTEES)),
+        profiles=SHIPPED,
+        state=Path("none"),
+    )
     options = Options(state=place / "state", port=0, sandboxes=SHIPPED, servers={"till": server})
     async with running(options, walls) as gateway:
         clock, road = Clock(), Answers()

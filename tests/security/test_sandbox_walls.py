@@ -168,6 +168,23 @@ async def test_it_is_reached_when_the_hosts_network_is_asked_for(run: Run, liste
     listener.accept()[0].close()
 
 
+@pytest.mark.promise("sandbox-unix")
+async def test_a_socket_file_in_a_mount_is_not_reached(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        path.chmod(0o666)
+        tmp_path.chmod(0o755)
+        listening.listen()
+        listening.setblocking(False)
+        reach = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
+        status, said = await run(reach, mounts=(Mount(source=str(tmp_path), target=str(tmp_path)),))
+        assert status != 0
+        assert "Address family not supported" in said
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+
+
 @pytest.mark.promise("sandbox-network")
 async def test_there_is_no_interface_but_loopback(run: Run) -> None:
     status, said = await run("print(open('/proc/net/dev').read())")

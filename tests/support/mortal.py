@@ -157,7 +157,7 @@ _CHILDREN: set[int] = set()
 
 async def _live(wanted: dict[str, Any]) -> None:
     real, jitter, pack = wanted.pop("real", False), wanted.pop("jitter", False), wanted.pop("pack", PACK)
-    walls = Walls(driver=NoWalls(), capabilities=await NoWalls().probe(), profiles=SHIPPED)
+    walls = Walls(driver=NoWalls(), capabilities=await NoWalls().probe(), profiles=SHIPPED, state=Path("none"))
     more = ("--jitter",) if jitter else ()
     servers = [till(Path(folder), *more, name=Path(folder).name, pack=pack) for folder in wanted.pop("tills")]
     wanted["unsafe_without"] = frozenset(wanted.get("unsafe_without", ()))

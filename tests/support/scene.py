@@ -131,7 +131,7 @@ async def real_walls() -> Walls:
     """The real driver, tried on this machine once for all scenarios."""
     if not _WALLS:
         driver = Bubblewrap.find()
-        _WALLS.append(Walls(driver=driver, capabilities=await driver.probe(), profiles=SHIPPED))
+        _WALLS.append(Walls(driver=driver, capabilities=await driver.probe(), profiles=SHIPPED, state=Path("none")))
     return _WALLS[0]
 
 

@@ -22,3 +22,15 @@ def test_a_secret_that_a_used_store_has_lost_stops_the_start_and_is_not_made_ane
     with pytest.raises(StoreError, match=lost):
         open_keyring(tmp_path, fresh=False)
     assert not (tmp_path / FOLDER / lost).exists()
+
+
+def test_a_secret_that_others_can_read_or_that_is_cut_stops_the_start(tmp_path: Path) -> None:
+    open_keyring(tmp_path, fresh=True)
+    equality = tmp_path / FOLDER / EQUALITY
+    equality.chmod(0o644)
+    with pytest.raises(StoreError, match="readable by nobody else"):
+        open_keyring(tmp_path, fresh=False)
+    equality.chmod(0o600)
+    equality.write_bytes(b"")
+    with pytest.raises(StoreError, match="damaged"):
+        open_keyring(tmp_path, fresh=False)

@@ -267,3 +267,30 @@ async def test_a_road_that_breaks_its_word_leaves_an_unknown_outcome() -> None:
     world = BrokenRoad()
     assert (await pipeline(world, SaysStage(Verdict())).mediate(action())).code is Code.UNKNOWN_OUTCOME
     assert world.said == ["intent", "unknown"]
+
+
+@pytest.mark.promise("cancel-keeps-outcome")
+async def test_a_client_that_leaves_while_the_intent_is_written_is_not_acted_for() -> None:
+    writing, written = asyncio.Event(), asyncio.Event()
+
+    @dataclass
+    class SlowBooks(FakeWorld):
+        async def commit(self, case: Case) -> Intent | Stale | Answer:
+            writing.set()
+            await written.wait()
+            return await super().commit(case)
+
+        async def settle(self, intent: Intent, outcome: Outcome) -> Answer:
+            self.said.append(outcome.kind)
+            return Answer(action=intent.action.id, code=outcome.code)
+
+    world = SlowBooks()
+    line = pipeline(world, SaysStage(Verdict()))
+    call = asyncio.create_task(line.mediate(action()))
+    await writing.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    written.set()
+    await line.drain()
+    assert world.said == ["cancel", "intent", "not_sent"]

@@ -112,10 +112,16 @@ def test_calls_newer_than_the_rules_do_not_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "allowed"), [(1, True), (2, True), (10, True), (16, False), (17, False), (38, False), (40, False)]
+    ("family", "allowed"), [(1, False), (2, True), (10, True), (16, False), (17, False), (38, False), (40, False)]
 )
 def test_only_ordinary_sockets_are_made(family: int, allowed: bool) -> None:
     got = answer(assemble(RULES, machine="x86_64"), 41, (family, 1, 0))
+    assert got == (ALLOW if allowed else ERRNO | errno.EAFNOSUPPORT)
+
+
+@pytest.mark.parametrize(("family", "allowed"), [(1, True), (2, False), (16, False)])
+def test_only_a_pair_that_reaches_nobody_else_is_made(family: int, allowed: bool) -> None:
+    got = answer(assemble(RULES, machine="x86_64"), 53, (family, 1, 0))
     assert got == (ALLOW if allowed else ERRNO | errno.EAFNOSUPPORT)
 
 
