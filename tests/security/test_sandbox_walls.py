@@ -174,7 +174,7 @@ async def test_a_socket_file_in_a_mount_is_not_reached(run: Run, tmp_path: Path)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         path.chmod(0o666)
-        tmp_path.chmod(0o755)
+        os.chmod(tmp_path, 0o755)
         listening.listen()
         listening.setblocking(False)
         reach = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
