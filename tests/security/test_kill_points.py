@@ -186,7 +186,7 @@ async def settle(book: Book, url: str) -> int:
 
 
 @pytest.mark.promise("kill-points")
-@pytest.mark.timeout(150 * SOAK)
+@pytest.mark.timeout(450 * SOAK)
 async def test_no_kill_loses_doubles_or_gains_anything(tmp_path: Path, record_property: Any) -> None:
     rng, figures = random.Random(SEED), Counter[str]()
     async with nursery() as parent:
