@@ -22,6 +22,7 @@ MAX_TRIES = 3
 """How often a decision may go stale between (5) and (6) before the answer is no."""
 
 _LEFT = Outcome(kind=OutcomeKind.NOT_SENT, code=Code.UPSTREAM_FAILED, detail="the client left before it was sent")
+_LOST = Outcome(kind=OutcomeKind.UNKNOWN, code=Code.UNKNOWN_OUTCOME, detail="the gateway could not read it")
 
 OBLIGATIONS: frozenset[str] = frozenset()
 """The obligations this gateway can keep; a verdict that carries any other is denied."""
@@ -109,8 +110,15 @@ class Pipeline:
             raise
         except Exception:  # a road that broke its word, a result that cannot be read: the effect may have happened
             logger.exception("outcome lost", extra={"action": case.action.id})
-            lost = Outcome(kind=OutcomeKind.UNKNOWN, code=Code.UNKNOWN_OUTCOME, detail="the gateway could not read it")
-            return await self.books.settle(intent, lost)
+            return await self._lost(intent)
+
+    async def _lost(self, intent: Intent) -> Answer:
+        """An outcome nobody can read is unknown; where even that cannot be written, the agent is told no less."""
+        try:
+            return await self.books.settle(intent, _LOST)
+        except Exception:  # it was sent: whatever breaks now, "not made" would be untrue
+            logger.exception("an unknown outcome could not be settled", extra={"action": intent.action.id})
+            return Answer(action=intent.action.id, code=Code.UNKNOWN_OUTCOME)
 
     async def _owned(self, case: Case, progress: Progress | None) -> Answer | Stale:
         """`perform` in a task of ours: a client that goes away asks the tool to stop, and never skips the outcome."""

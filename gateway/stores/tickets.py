@@ -100,14 +100,6 @@ def load(db: sqlite3.Connection, ticket: str) -> Ticket | None:
     return None if row is None else _ticket(row)
 
 
-def pending_for(db: sqlite3.Connection, call_digest: str) -> Ticket | None:
-    row = db.execute(
-        f"SELECT {_COLUMNS} FROM tickets WHERE call_digest = ? AND state = 'pending'",  # noqa: S608
-        (call_digest,),
-    ).fetchone()
-    return None if row is None else _ticket(row)
-
-
 def open_with(db: sqlite3.Connection, authority: str) -> list[Ticket]:
     """Every question that waits and every yes that is unused, of calls with this effect; oldest first."""
     rows = db.execute(

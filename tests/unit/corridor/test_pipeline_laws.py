@@ -294,3 +294,16 @@ async def test_a_client_that_leaves_while_the_intent_is_written_is_not_acted_for
     written.set()
     await line.drain()
     assert world.said == ["cancel", "intent", "not_sent"]
+
+
+@pytest.mark.promise("lost-outcome-is-unknown")
+async def test_a_call_that_was_sent_is_never_said_not_to_have_been_made() -> None:
+    @dataclass
+    class BrokenBooks(FakeWorld):
+        async def settle(self, intent: Intent, outcome: Outcome) -> Answer:
+            raise RuntimeError("no outcome can be written")
+
+    world = BrokenBooks()
+    world.answer_now.set()
+    assert (await pipeline(world, SaysStage(Verdict())).mediate(action())).code is Code.UNKNOWN_OUTCOME
+    assert "send" in world.said
