@@ -6,10 +6,9 @@ thousand are remembered.
 
 from dataclasses import dataclass, field, replace
 
-from policies.jsonvalue import JSONObject
 from policies.label import CLEAN, Label
-from policies.pack import Form, ToolPack
-from policies.reading import Reading, overflow, read_result
+from policies.pack import Form
+from policies.reading import Reading
 
 MAX_REMEMBERED = 20_000
 MAX_WORK = 80_000
@@ -32,11 +31,6 @@ class ProofIndex:
     def find(self, form: Form, canonical: str) -> Label | None:
         """The best label under which this task has seen the value in a trusted or attested field; None: never."""
         return self._labels.get((form, canonical))
-
-    def learn(self, result: JSONObject, tool: ToolPack, server: str, tool_name: str, action: str) -> Label:
-        """Take a result's proofs in, and return the label of the whole."""
-        reading = read_result(result, tool, server, tool_name, action)
-        return reading.label if self.take(reading) else overflow(tool, server, tool_name, action).label
 
     def take(self, reading: Reading) -> bool:
         """Take in what a result proves and is not known yet, where there is room; whether there was."""

@@ -12,6 +12,7 @@ import typer
 from support.cases import action, snapshot
 from support.examples import PAGES, Block, blocks, command_lines
 from support.pages import REPOSITORY, sections
+from support.proofs import learn
 
 from gateway.cli.app import app
 from gateway.settings import read_settings
@@ -123,7 +124,7 @@ def worked(tool: str, arguments: JSONObject, *, after_find: bool = True) -> Case
     mark = snapshot().mark
     if after_find:
         result = {"content": [{"type": "text", "text": json.dumps(found)}], "structuredContent": found}
-        mark = mark.join(proofs.learn(result, pack.tool("find"), "tickets", "find", "act_0"))
+        mark = mark.join(learn(proofs, result, pack.tool("find"), "tickets", "find", "act_0"))
     grant = Grant(rules=granted, spend={"EUR": 5_000})
     covering = tuple(i for i, rule in enumerate(granted) if satisfies(rule, "tickets", tool, arguments))
     seen = snapshot(grant=grant, pack=pack, proofs=proofs, mark=mark, flow=pack.flow)

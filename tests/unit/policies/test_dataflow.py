@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.proofs import learn
 
 from gateway.stages.dataflow import DataFlow
 from policies.action import Action, Kind, Subject
@@ -62,7 +63,7 @@ def of(tool: ToolPack) -> Pack:
 def read(server: str, tool: str, body: Any) -> ProofIndex:
     """What a task has learned from one result."""
     index = ProofIndex()
-    index.learn({"structuredContent": body, "content": []}, PACKS[server].tool(tool), server, tool, "act_0")
+    learn(index, {"structuredContent": body, "content": []}, PACKS[server].tool(tool), server, tool, "act_0")
     return index
 
 

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
+from support.proofs import learn
 
 from policies.action import Action, Kind, Subject
 from policies.case import Case, Snapshot
@@ -27,12 +28,17 @@ def events(first: int, count: int) -> dict[str, Any]:
 
 def remembering(count: int) -> ProofIndex:
     index = ProofIndex()
-    index.learn(
-        {"structuredContent": {"payees": [{"name": "M", "iban": IBAN}]}}, BANK.tool("list_payees"), "bank", "l", "a"
+    learn(
+        index,
+        {"structuredContent": {"payees": [{"name": "M", "iban": IBAN}]}},
+        BANK.tool("list_payees"),
+        "bank",
+        "l",
+        "a",
     )
     for first in range(0, count, 1000):
-        index.learn(
-            events(first, min(1000, count - first)), CALENDAR.tool("list_events"), "calendar", "list_events", "a"
+        learn(
+            index, events(first, min(1000, count - first)), CALENDAR.tool("list_events"), "calendar", "list_events", "a"
         )
     return index
 
@@ -73,7 +79,7 @@ def _round(run: Callable[[], object], times: int) -> float:
 
 def learning(index: ProofIndex) -> Callable[[], object]:
     new = events(50_000, 100)
-    return lambda: index.learn(new, CALENDAR.tool("list_events"), "calendar", "list_events", "b")
+    return lambda: learn(index, new, CALENDAR.tool("list_events"), "calendar", "list_events", "b")
 
 
 @pytest.mark.promise("label-check-is-flat")

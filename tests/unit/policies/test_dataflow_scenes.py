@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from support.proofs import learn
 
 from policies.action import Action, Kind, Subject
 from policies.case import Case, Snapshot
@@ -68,7 +69,7 @@ class Day:
         case = self.call(server, tool, arguments or {})
         assert case.verdict.severity is Severity.PERMIT, case.verdict
         result = {"content": [{"type": "text", "text": json.dumps(body)}], "structuredContent": body}
-        label = self.proofs.learn(result, PACKS[server].tool(tool), server, tool, "act")
+        label = learn(self.proofs, result, PACKS[server].tool(tool), server, tool, "act")
         self.mark = self.mark.join(label.coarse())
 
 

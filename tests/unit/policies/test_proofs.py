@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.proofs import learn
 
 from policies import reading
 from policies.label import Integrity, Label, Source
@@ -30,7 +31,7 @@ def payees(iban: str = IBAN) -> dict[str, Any]:
 
 def learned(result: dict[str, Any], tool: ToolPack, server: str = "bank") -> tuple[ProofIndex, Label]:
     index = ProofIndex()
-    return index, index.learn(result, tool, server, "tool", "act_1")
+    return index, learn(index, result, tool, server, "tool", "act_1")
 
 
 def test_a_trusted_field_proves_its_value_and_says_where_it_stood() -> None:
@@ -175,9 +176,9 @@ def test_a_result_past_a_cap_is_wholly_untrusted_and_private(body: dict[str, Any
 
 def test_a_task_remembers_so_much_and_no_more() -> None:
     index = ProofIndex(most=2)
-    index.learn(payees(), PAYEES, "bank", "list_payees", "act_1")
+    learn(index, payees(), PAYEES, "bank", "list_payees", "act_1")
     before = len(index)
-    label = index.learn(payees("DE02300209000106531065"), PAYEES, "bank", "list_payees", "act_2")
+    label = learn(index, payees("DE02300209000106531065"), PAYEES, "bank", "list_payees", "act_2")
     assert len(index) == before
     assert label.integrity is Integrity.UNTRUSTED
 
@@ -191,7 +192,7 @@ def test_the_better_proof_of_a_value_counts_whichever_came_first() -> None:
     for order in ([attested, trusted, private], [private, attested, trusted], [trusted, private, attested]):
         index = ProofIndex()
         for place, tool in enumerate(order):
-            index.learn(structured({"v": "x1"}), tool, f"s{place}", "t", f"act_{place}")
+            learn(index, structured({"v": "x1"}), tool, f"s{place}", "t", f"act_{place}")
         found = index.find(Form.ID, "x1")
         assert found is not None
         assert found.integrity is Integrity.TRUSTED
@@ -202,7 +203,7 @@ def test_the_better_proof_of_a_value_counts_whichever_came_first() -> None:
 def test_a_value_seen_again_and_again_keeps_one_source() -> None:
     index = ProofIndex()
     for number in range(50):
-        index.learn(payees(), PAYEES, "bank", "list_payees", f"act_{number}")
+        learn(index, payees(), PAYEES, "bank", "list_payees", f"act_{number}")
     found = index.find(Form.IBAN, IBAN)
     assert found is not None
     assert len(found.sources) == 1
