@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
+from support.proofs import learn
 from support.world import ALICE, World, unattended
 
 from policies import proofs
@@ -322,17 +323,17 @@ def test_a_task_remembers_no_more_than_is_read_again_in_a_moment() -> None:
     tool = ToolPack(result=(ResultField(path="/a/*", integrity=Integrity.ATTESTED, form=Form.ID),))
     for batch in range(12):
         ids = [f"{batch}-{number}" for number in range(6_000)]
-        index.learn({"structuredContent": {"a": ids}}, tool, "s", "t", f"act_{batch}")
+        learn(index, {"structuredContent": {"a": ids}}, tool, "s", "t", f"act_{batch}")
     assert len(index) <= proofs.MAX_REMEMBERED
     worded = ProofIndex()
     for batch in range(12):
         body = {"a": [f"{batch}"], "pad": [0] * 18_000}
-        worded.learn({"structuredContent": body}, tool, "s", "t", f"act_{batch}")
+        learn(worded, {"structuredContent": body}, tool, "s", "t", f"act_{batch}")
     assert 0 < len(worded) < 12
 
 
 def test_what_says_the_same_again_takes_no_room() -> None:
     index = ProofIndex(most=2)
     for action in ("act_1", "act_2", "act_3"):
-        label = index.learn({"structuredContent": SAVED}, PAYEES, "bank", "list_payees", action)
+        label = learn(index, {"structuredContent": SAVED}, PAYEES, "bank", "list_payees", action)
         assert label.integrity is Integrity.TRUSTED
