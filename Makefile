@@ -16,7 +16,7 @@ run: .venv/.run ## play the travel agent's day and stay up (ONCE=1: check and en
 
 test: .venv/.dev ## install what the tests need, run them all
 	@tests/setup.sh
-	@$(BIN)/python -m pytest
+	@tests/with_engine.sh $(BIN)/python -m pytest
 
 check: lint types arch test ## everything that must be green
 
@@ -42,7 +42,7 @@ docs: .venv/.dev ## the reference against the code, the examples by running them
 
 soak: .venv/.dev ## five times the kills and the days, ten times the interleavings
 	@tests/setup.sh
-	@PRATIQUE_SOAK=1 $(BIN)/python -m pytest tests --timeout 3600
+	@PRATIQUE_SOAK=1 tests/with_engine.sh $(BIN)/python -m pytest tests --timeout 3600
 
 clean: ## remove what make made (the gateway's own state stays)
 	@rm -rf .venv .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

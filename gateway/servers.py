@@ -38,7 +38,7 @@ class Servers:
         return {
             **self._summary(server),
             "command": list(server.command),
-            "mounts": [f"{mount.path}:{'rw' if mount.writable else 'ro'}" for mount in server.mounts],
+            "mounts": [f"{mount.path}:{mount.access.value}" for mount in server.mounts],
             "env": sorted(server.env),
             "pack": server.pack,
             "pack_problems": self._pack_problems(name),

@@ -12,15 +12,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.errors import ConfigError
-from gateway.options import Definitions, Mount, Network, Options, SandboxOptions, ServerOptions
+from gateway.options import Access, Definitions, Mount, Network, Options, SandboxOptions, Secret, ServerOptions
 from gateway.settings_grammar import File, Profile, Server, parse
+from sandbox.egress.rules import parse_rule
+
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
+_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
 """A server's name, so that a tool's public name `server__tool` splits at the first `__`."""
 
 STRICT = SandboxOptions(memory_mb=256, pids=32)
 STANDARD = SandboxOptions()
-SHIPPED: Mapping[str, SandboxOptions] = {"strict": STRICT, "standard": STANDARD}
+VM = SandboxOptions(driver="vm")
+SHIPPED: Mapping[str, SandboxOptions] = {"strict": STRICT, "standard": STANDARD, "vm": VM}
 
 
 def read_settings(path: Path | None = None, state: Path | None = None) -> Options:
@@ -60,7 +65,7 @@ def _home(variable: str, fallback: str) -> Path:
 
 def _options(file: File, found: Path, state: Path) -> Options:
     host, port = _listen(file.gateway.listen, found)
-    sandboxes = dict(SHIPPED) | {name: _profile(profile) for name, profile in file.sandbox.items()}
+    sandboxes = dict(SHIPPED) | {name: _profile(name, profile, found) for name, profile in file.sandbox.items()}
     folder = found.resolve().parent
     return Options(
         state=state,
@@ -91,9 +96,36 @@ def _listen(listen: str, found: Path) -> tuple[str, int]:
     return host, int(port)
 
 
-def _profile(profile: Profile) -> SandboxOptions:
+def _profile(name: str, profile: Profile, found: Path) -> SandboxOptions:
     guarantees = STANDARD.guarantees if profile.guarantees is None else frozenset(profile.guarantees)
-    return SandboxOptions(guarantees=guarantees, memory_mb=profile.memory_mb, pids=profile.pids)
+    try:
+        allowed = {str(rule): rule for rule in map(parse_rule, profile.egress)}
+        secrets = {str(parse_rule(host)): _secret(text) for host, text in profile.secrets.items()}
+    except ValueError as error:
+        raise ConfigError(f"{found}: sandbox.{name}: {error}") from error
+    if strangers := secrets.keys() - allowed.keys():
+        raise ConfigError(f"{found}: sandbox.{name}.secrets: {min(strangers)} is not in its egress list")
+    return SandboxOptions(
+        guarantees=guarantees,
+        driver=profile.driver,
+        memory_mb=profile.memory_mb,
+        pids=profile.pids,
+        egress=tuple(allowed),
+        egress_mb=profile.egress_mb,
+        egress_connections=profile.egress_connections,
+        secrets=secrets,
+        warm=profile.warm,
+    )
+
+
+def _secret(text: str) -> Secret:
+    """`Header: value`, the value with the names of the gateway's variables."""
+    header, colon, template = (part.strip() for part in text.partition(":"))
+    if not colon or not _HEADER.fullmatch(header) or not template:
+        raise ValueError('a secret reads "Header: value", such as "Authorization: Bearer ${TOKEN}"')
+    if not _VARIABLE.search(template):
+        raise ValueError(f"the value of {header} names no variable: write ${{NAME}}, not the secret itself")
+    return Secret(header=header, template=template)
 
 
 def _server(name: str, server: Server, sandboxes: Mapping[str, SandboxOptions], found: Path) -> ServerOptions:
@@ -113,6 +145,7 @@ def _server(name: str, server: Server, sandboxes: Mapping[str, SandboxOptions], 
         mounts=tuple(_mount(mount, f"{key}.mounts", found) for mount in server.mounts),
         sandbox=server.sandbox,
         network=Network(server.network),
+        image=server.image,
         pack=_pack(server.pack, found),
         definitions=Definitions(server.definitions),
         deadline_s=server.deadline_s,
@@ -130,16 +163,16 @@ def _env(env: Mapping[str, str], key: str, found: Path) -> Mapping[str, str]:
 
 
 def _mount(text: str, key: str, found: Path) -> Mount:
-    """`PATH`, `PATH:ro` or `PATH:rw`; read-only unless it says otherwise."""
+    """`PATH`, `PATH:ro`, `PATH:rw` or `PATH:direct`; read-only unless it says otherwise."""
     bare, colon, mode = text.rpartition(":")
     if not colon or "/" in mode:
         bare, mode = text, "ro"
-    if mode not in {"ro", "rw"}:
-        raise ConfigError(f"{found}: {key}: {text!r}: the mode {mode!r} is neither ro nor rw")
+    if mode not in set(Access):
+        raise ConfigError(f"{found}: {key}: {text!r}: the mode {mode!r} is none of {', '.join(Access)}")
     path = Path(bare).expanduser()
     if not path.is_absolute():
         raise ConfigError(f'{found}: {key}: {text!r} is not absolute (write "/folder:ro" or "~/folder:ro")')
-    return Mount(path=Path(os.path.normpath(path)), writable=mode == "rw")
+    return Mount(path=Path(os.path.normpath(path)), access=Access(mode))
 
 
 def _pack(pack: str | None, found: Path) -> str | None:

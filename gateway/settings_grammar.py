@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, field
 
 from gateway.errors import ConfigError
 
@@ -35,16 +35,21 @@ class Server(Struct, frozen=True, kw_only=True):
     definitions: Literal["trust-on-first-use", "require-approval"] = "trust-on-first-use"
     deadline_s: Seconds = 60.0
     max_result_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 10_000_000
+    image: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}@sha256:[0-9a-f]{64}$")] | None = None
     url: Later = _LATER
     env_from: Later = _LATER
 
 
 class Profile(Struct, frozen=True, kw_only=True):
-    driver: Literal["bubblewrap", "runc", "gvisor", "vm"] | UnsetType = UNSET
+    driver: Literal["bubblewrap", "runc", "gvisor", "vm"] | None = None
     guarantees: tuple[Guarantee, ...] | None = None
     memory_mb: Count = 512
     pids: Count = 128
-    egress: Later = _LATER
+    egress: tuple[str, ...] = ()
+    egress_mb: Count = 100
+    egress_connections: Count = 1_000
+    secrets: dict[str, str] = {}
+    warm: Annotated[int, Meta(ge=0, le=16)] = 0
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -123,9 +128,6 @@ def _check_keys(found: Path, path: str, table: Mapping[str, Any], struct: type[S
 
 def _refuse_later(found: Path, table: Mapping[str, Any]) -> None:
     """Values of known keys whose part is not built yet."""
-    for path, profile in _tables("sandbox.NAME", table):
-        if profile.get("driver") in {"runc", "gvisor", "vm"}:
-            raise ConfigError(f"{found}: {path}.driver: {profile['driver']} is not available yet; only bubblewrap is")
     if _value(table, "policy", "engine") == "opa":
         raise ConfigError(f"{found}: policy.engine: opa is not available yet; only embedded is")
     if str(_value(table, "store", "url")).startswith("postgresql"):

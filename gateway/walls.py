@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import UpstreamError
-from gateway.options import Network, SandboxOptions, ServerOptions
+from gateway.options import Access, Network, SandboxOptions, ServerOptions
 from gateway.stores.memory import Confines
 from sandbox.driver import FILESYSTEM, NETWORK, Capabilities, Driver, Session
 from sandbox.errors import SandboxError
+from sandbox.mounts import SYSTEM
 from sandbox.runtime import runtime_mounts
 from sandbox.spec import MIB, Limits, Mount, Spec
-from sandbox.view import SYSTEM
 
 _DOWNLOADERS = frozenset({"npx", "uvx", "pipx"})
 
@@ -60,7 +60,9 @@ def spec_of(server: ServerOptions, profile: SandboxOptions) -> Spec:
     Raises:
         SandboxError: there is no such program, or what it names cannot be there.
     """
-    own = tuple(Mount(source=str(m.path), target=str(m.path), writable=m.writable) for m in server.mounts)
+    own = tuple(
+        Mount(source=str(m.path), target=str(m.path), writable=m.access is not Access.READ) for m in server.mounts
+    )
     mounts = (*runtime_mounts(server.command), *own)
     if server.network is Network.NONE and Path(server.command[0]).name in _DOWNLOADERS:
         raise SandboxError(

@@ -16,7 +16,11 @@ SYSCALLS: Final = "syscalls"
 RESOURCES: Final = "resources"
 """Processes, memory and /tmp end at their limits, and the host does not notice."""
 
+KERNEL: Final = "kernel"
+"""A kernel of its own stands between it and the host's: a hole in that one is not yet a hole in the host."""
+
 GUARANTEES: Final = (FILESYSTEM, NETWORK, SYSCALLS, RESOURCES)
+"""What every driver is for; `KERNEL` is more, and held by some."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +46,20 @@ class Session(Protocol):
     @property
     def stderr(self) -> asyncio.StreamReader: ...
 
-    @property
-    def pid(self) -> int:
-        """The process that holds the sandbox, as the host numbers it."""
-        ...
-
     async def wait(self) -> int:
         """The program's exit status (128 + n: ended by signal n), once every process of the sandbox is gone."""
         ...
 
     def kill(self) -> None:
         """End every process of the sandbox, now; `wait` tells when that is done. Harmless when it has ended."""
+        ...
+
+
+class Outlet(Protocol):
+    """The only way out of a sandbox without a network: what its forwarder carries here."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry the forwarder's connections (`egress/mux.py`) until its stream ends. Never raises for what it says."""
         ...
 
 
@@ -66,8 +73,8 @@ class Driver(Protocol):
         """Try each guarantee, within a deadline. Never raises; remember the answer, it costs a second or so."""
         ...
 
-    async def start(self, spec: Spec) -> Session:
-        """Run a program.
+    async def start(self, spec: Spec, outlet: Outlet | None = None) -> Session:
+        """Run a program, with a forwarder to `outlet` on its loopback if there is one (`egress/forwarder.py`).
 
         Raises:
             SandboxError: it could not be started, and why.

@@ -8,17 +8,15 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
-from sandbox.cgroup import DELEGATE
 from sandbox.driver import FILESYSTEM, GUARANTEES, NETWORK, RESOURCES, SYSCALLS, Capabilities, Driver
 from sandbox.errors import SandboxError
-from sandbox.mends import mend_for
 from sandbox.runtime import runtime_mounts
 from sandbox.spec import Limits, Spec
 
@@ -29,21 +27,25 @@ LIMITS: Final = Limits(memory_bytes=96 << 20, pids=24, tmp_bytes=1 << 20)
 """Small enough to be reached quickly."""
 
 
-async def verify(driver: Driver) -> Capabilities:
+Mend: TypeAlias = Callable[[str], str]
+"""From what a driver's parts complained of to what a person can do about it."""
+
+
+async def verify(driver: Driver, mend: Mend) -> Capabilities:
     """Try each guarantee. Never raises: what could not be tried was not verified."""
-    why_not = await _walls(driver)
+    why_not = await _walls(driver, mend)
     if len(why_not) < len(GUARANTEES) - 1:  # else nothing starts, and a second failure would say no more
-        why_not |= await _limits(driver)
+        why_not |= await _limits(driver, mend)
     else:
         why_not[RESOURCES] = next(iter(why_not.values()))
     return Capabilities(verified=frozenset(GUARANTEES) - why_not.keys(), why_not=why_not)
 
 
-async def _walls(driver: Driver) -> dict[str, str]:
+async def _walls(driver: Driver, mend: Mend) -> dict[str, str]:
     """Files, network and system calls: one sandbox, some bait on the host."""
     try:
         with _bait() as bait:
-            got = json.loads(await _run(driver, "walls", bait.canary, str(bait.port), bait.name))
+            got = json.loads(await _run(driver, mend, "walls", bait.canary, str(bait.port), bait.name))
             outside = {FILESYSTEM: bait.was_touched(), NETWORK: bait.was_reached()}
     except (SandboxError, OSError, ValueError) as failed:
         return dict.fromkeys((FILESYSTEM, NETWORK, SYSCALLS), str(failed))
@@ -51,11 +53,11 @@ async def _walls(driver: Driver) -> dict[str, str]:
     return {part: f"a program inside: {', '.join(what)}" for part, what in broken.items() if what}
 
 
-async def _limits(driver: Driver) -> dict[str, str]:
+async def _limits(driver: Driver, mend: Mend) -> dict[str, str]:
     """Processes, /tmp and memory: asked for twice what is allowed."""
     had: dict[str, int] = {}
     try:
-        said = await _run(driver, "limits", *map(str, (LIMITS.pids, LIMITS.memory_bytes, LIMITS.tmp_bytes)))
+        said = await _run(driver, mend, "limits", *map(str, (LIMITS.pids, LIMITS.memory_bytes, LIMITS.tmp_bytes)))
         for line in said.splitlines():
             had |= json.loads(line)
     except (SandboxError, OSError, ValueError) as failed:
@@ -66,11 +68,12 @@ async def _limits(driver: Driver) -> dict[str, str]:
     if had.get("tmp", LIMITS.tmp_bytes + 1) > LIMITS.tmp_bytes:
         broken.append("more could be written to /tmp than the limit.")
     if had.get("memory", 0) > LIMITS.memory_bytes:  # nothing said: whoever took it was ended
-        broken.append(f"each process's memory is limited, their sum is not. {DELEGATE}")
+        summed = "each process's memory is limited, their sum is not."
+        broken.append(f"{summed} {mend(summed)}")
     return {RESOURCES: " ".join(broken)} if broken else {}
 
 
-async def _run(driver: Driver, *arguments: str) -> str:
+async def _run(driver: Driver, mend: Mend, *arguments: str) -> str:
     """What `inside.py` printed.
 
     Raises:
@@ -92,7 +95,7 @@ async def _run(driver: Driver, *arguments: str) -> str:
         await session.wait()
     if not said:
         complaint = complained.decode(errors="replace").strip() or "ended without a word"
-        raise SandboxError("probe", complaint, mend_for(complaint))
+        raise SandboxError("probe", complaint, mend(complaint))
     return said.decode()
 
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sandbox.errors import SandboxError
+from sandbox.mounts import SYSTEM
 from sandbox.spec import Mount, Spec
-from sandbox.view import SYSTEM
 
 _HOPS = 16
 """Links and `#!` lines followed before it is called a loop."""

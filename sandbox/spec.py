@@ -35,14 +35,28 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A root file system instead of the host's programs and libraries (`images/`). Read-only, and known by content."""
+
+    digest: str
+    """`sha256:` and 64 hexadecimal digits, of its archive."""
+    archive: str
+    """The host's path of that archive: an uncompressed tar, as `docker import` takes it."""
+    root: str
+    """The host's path of the same, unpacked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """One program and its walls."""
 
     argv: tuple[str, ...]
-    """The program (a path, or a name looked up in the host's PATH) and its arguments."""
+    """The program (a path, or a name looked up in the host's PATH, or in the image's) and its arguments."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """All that passes of any environment, over `PATH`, `HOME=/tmp`, `TMPDIR` and `LANG`; may hold secrets."""
     mounts: tuple[Mount, ...] = ()
+    image: Image | None = None
+    """None: programs and libraries are the host's own, as `mounts.py` lists them."""
     limits: Limits = Limits()
     network: Literal["none", "host"] = "none"
     """`host` shares the host's interfaces, its loopback and abstract sockets included: no guarantee is left of it."""

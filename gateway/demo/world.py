@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.demo import agent
 from gateway.demo.roads import SERVERS, command
-from gateway.options import Mount, ServerOptions
+from gateway.options import Access, Mount, ServerOptions
 
 ALLOW = (
     "calendar.*",
@@ -69,7 +69,7 @@ def server_options(parent: Path) -> dict[str, ServerOptions]:
         server: ServerOptions(
             name=server,
             command=command(server, parent / server),
-            mounts=(Mount(path=parent / server, writable=True),),
+            mounts=(Mount(path=parent / server, access=Access.DIRECT),),
             pack=server,
         )
         for server in SERVERS

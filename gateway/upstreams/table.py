@@ -314,8 +314,9 @@ def _announcement(options: ServerOptions) -> JSONObject:
     return {
         "argv": list(options.command),
         "sandbox": options.sandbox,
+        "image": options.image or "",
         "network": options.network.value,
-        "mounts": [{"path": str(mount.path), "writable": mount.writable} for mount in options.mounts],
+        "mounts": [{"path": str(mount.path), "access": mount.access.value} for mount in options.mounts],
         "env": sorted(options.env),
     }
 

@@ -23,7 +23,7 @@ from support.scene import OPERATOR, SERVERS, Agent, events, grant, scene, till, 
 
 from gateway.bootstrap import Running
 from gateway.errors import OperatorError
-from gateway.options import Mount, ServerOptions
+from gateway.options import Access, Mount, ServerOptions
 from policies.describe import Survey
 
 MB = 1 << 20
@@ -38,7 +38,7 @@ def remembering(folder: Path, name: str) -> ServerOptions:
     """A hostile server that may write: what it was told to say of its tools outlives its process."""
     folder.mkdir()
     server = hostile(name, "--remember", str(folder / "said"))
-    return replace(server, mounts=(*server.mounts, Mount(path=folder, writable=True)))
+    return replace(server, mounts=(*server.mounts, Mount(path=folder, access=Access.DIRECT)))
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import sandbox
-from sandbox import launch
+from sandbox.bubblewrap import launch
 from sandbox.driver import GUARANTEES
 
 ROOM = launch.STAGE

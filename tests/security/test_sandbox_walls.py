@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import Bubblewrap, Limits, Mount, SandboxError, Spec, runtime_mounts
+from sandbox.bubblewrap.mends import mend_for
 from sandbox.driver import FILESYSTEM, GUARANTEES, NETWORK, RESOURCES, SYSCALLS
 from sandbox.probe import verify
 from sandbox.seccomp import assemble, load_rules
@@ -308,7 +309,7 @@ async def test_the_probe_misses_a_filter_that_is_not_there(driver: Bubblewrap) -
 async def test_the_probe_misses_a_wall_that_is_not_there(
     driver: Bubblewrap, weaker: dict[str, object], lost: set[str]
 ) -> None:
-    found = await verify(Weaker(driver, weaker))
+    found = await verify(Weaker(driver, weaker), mend_for)
     assert set(GUARANTEES) - found.verified == lost
     assert found.why_not.keys() == lost
 

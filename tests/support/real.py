@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.options import Mount, ServerOptions
+from gateway.options import Access, Mount, ServerOptions
 from support.live import Live, live
 from support.strangers import NODE, package
 
@@ -31,20 +31,20 @@ async def real(root: Path, names: Iterable[str]) -> AsyncIterator[Harbour]:
         ServerOptions(
             name="files",
             command=(NODE, package("server-filesystem"), str(box)),
-            mounts=(Mount(path=box, writable=True),),
+            mounts=(Mount(path=box, access=Access.DIRECT),),
             pack="filesystem",
         ),
         ServerOptions(
             name="memory",
             command=(NODE, package("server-memory")),
             env={"MEMORY_FILE_PATH": str(memory / "graph.jsonl")},
-            mounts=(Mount(path=memory, writable=True),),
+            mounts=(Mount(path=memory, access=Access.DIRECT),),
             pack="memory",
         ),
         ServerOptions(
             name="git",
             command=(str(Path(sys.executable).with_name("mcp-server-git")),),
-            mounts=(Mount(path=repos, writable=True),),
+            mounts=(Mount(path=repos, access=Access.DIRECT),),
             pack="git",
         ),
     )

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from gateway.options import Mount, ServerOptions
+from gateway.options import Access, Mount, ServerOptions
 
 SERVERS = Path(__file__).parents[1] / "servers"
 PACK = SERVERS / "rich.toml"
@@ -22,6 +22,6 @@ def rich(era: str, log: Path) -> ServerOptions:
         name=era,
         command=command(era),
         env={"RICH_LOG": str(log / era)},
-        mounts=(Mount(path=SERVERS), Mount(path=log, writable=True)),
+        mounts=(Mount(path=SERVERS), Mount(path=log, access=Access.DIRECT)),
         pack=str(PACK),
     )

@@ -27,7 +27,7 @@ from gateway.corridor import AgentCorridor
 from gateway.edges.front import not_found
 from gateway.edges.http import Edge
 from gateway.edges.listen import bind_tcp, listen_tcp
-from gateway.options import Mount, Options, ServerOptions
+from gateway.options import Access, Mount, Options, ServerOptions
 from gateway.pipeline import Pipeline
 from gateway.settings import SHIPPED
 from gateway.stores import tickets
@@ -106,7 +106,7 @@ def till(folder: Path, *more: str, name: str = "till", pack: str = PACK, **optio
     return ServerOptions(
         name=name,
         command=(sys.executable, "-P", "-S", str(SERVERS / "till.py"), str(folder), *more),
-        mounts=(Mount(path=folder, writable=True), Mount(path=SERVERS)),
+        mounts=(Mount(path=folder, access=Access.DIRECT), Mount(path=SERVERS)),
         pack=str(written),
         **options,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.options import Definitions, Mount, Network
+from gateway.options import Access, Definitions, Mount, Network
 from gateway.settings import STANDARD, STRICT, find_file, read_settings
 
 BANK = '[server.bank]\ncommand = ["bank-server"]\n'
@@ -66,7 +66,7 @@ def test_a_file_of_every_key_reads_into_one_tree(tmp_path: Path) -> None:
     assert bank.command == ("python3", "-P", "-m", "bank")
     assert bank.mounts == (
         Mount(path=Path.home() / "accounts"),
-        Mount(path=Path("/srv/ledger"), writable=True),
+        Mount(path=Path("/srv/ledger"), access=Access.DIRECT),
         Mount(path=Path("/srv/plain")),
     )
     assert (bank.network, bank.definitions) == (Network.HOST, Definitions.REQUIRE_APPROVAL)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cli.init import _quoted
+from gateway.options import Access
 from gateway.settings import read_settings
 
 Pratique: TypeAlias = Callable[..., tuple[int, str, str]]
@@ -61,7 +62,7 @@ def test_a_known_server_gets_its_pack_and_the_folders_it_is_given_to_read(pratiq
 
     read = read_settings(path, tmp_path).servers["files"]
     assert read.pack == "filesystem"
-    assert [(mount.path, mount.writable) for mount in read.mounts] == [(data, False)]
+    assert [(mount.path, mount.access) for mount in read.mounts] == [(data, Access.READ)]
 
 
 def test_a_file_that_is_there_stays_as_it_is(pratique: Pratique, tmp_path: Path) -> None:

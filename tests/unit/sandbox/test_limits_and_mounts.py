@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from sandbox import Limits, Mount, SandboxError, Spec
-from sandbox.binary import copies
-from sandbox.cgroup import Groups, find_groups
-from sandbox.mends import mend_for
-from sandbox.view import checked, command, options
-from sandbox.watch import held_bytes, watch
+from sandbox.bubblewrap.binary import copies
+from sandbox.bubblewrap.cgroup import Groups, find_groups
+from sandbox.bubblewrap.mends import mend_for
+from sandbox.bubblewrap.view import command, options
+from sandbox.bubblewrap.watch import held_bytes, watch
+from sandbox.mounts import checked
 
 
 @pytest.mark.parametrize(

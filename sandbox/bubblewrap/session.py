@@ -6,8 +6,8 @@ import signal
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from sandbox.cgroup import Group
-from sandbox.watch import watch
+from sandbox.bubblewrap.cgroup import Group
+from sandbox.bubblewrap.watch import watch
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+from sandbox.bubblewrap.cgroup import DELEGATE
+
 
 def mend_for(complaint: str, *, sysctl: Path = Path("/proc/sys")) -> str:
     """The likeliest cause, read off the kernel's settings, and its mend."""
+    if "their sum is not" in complaint:
+        return DELEGATE
     if "(442, " in complaint:  # mount_setattr
         return "This file system cannot map owners: chown the writable mounts to 65534, or run the gateway as a user."
     if _read(sysctl / "user/max_user_namespaces") == "0":

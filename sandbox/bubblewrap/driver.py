@@ -20,16 +20,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from sandbox import launch, view
-from sandbox.binary import Bind, copies, find_binary
-from sandbox.cgroup import DELEGATE, Group, Groups, find_groups
-from sandbox.driver import Capabilities
+from sandbox.bubblewrap import launch, view
+from sandbox.bubblewrap.binary import Bind, copies, find_binary
+from sandbox.bubblewrap.cgroup import DELEGATE, Group, Groups, find_groups
+from sandbox.bubblewrap.mends import mend_for
+from sandbox.bubblewrap.session import BubblewrapSession
+from sandbox.driver import Capabilities, Outlet
 from sandbox.errors import SandboxError
-from sandbox.mends import mend_for
+from sandbox.mounts import checked
 from sandbox.probe import verify
 from sandbox.runtime import resolve
 from sandbox.seccomp import assemble, load_rules
-from sandbox.session import BubblewrapSession
 from sandbox.spec import Mount, Spec
 
 SANDBOX_UID: Final = 65534
@@ -76,12 +77,12 @@ class Bubblewrap:
         return cls(binary=find_binary(), filter=program, groups=groups)
 
     async def probe(self) -> Capabilities:
-        found = await verify(self)
+        found = await verify(self, mend_for)
         return found if self.groups else replace(found, notes=(*found.notes, f"{WATCHED} {DELEGATE}"))
 
-    async def start(self, spec: Spec) -> BubblewrapSession:
+    async def start(self, spec: Spec, outlet: Outlet | None = None) -> BubblewrapSession:
         spec = resolve(spec)
-        view.checked(spec.mounts)
+        checked(spec.mounts)
         try:
             return await self._start(spec)
         except OSError as failed:
