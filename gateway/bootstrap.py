@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from gateway.edges.rest import Office, rest_app
 from gateway.errors import ConfigError, StoreError, Unrecordable
 from gateway.ids import new_id
 from gateway.keyring import open_keyring
+from gateway.launcher import Launcher
 from gateway.options import Options, ServerOptions
 from gateway.pipeline import Pipeline
 from gateway.ports import Done
@@ -46,22 +47,22 @@ from gateway.stages.policy import Policy
 from gateway.stores import sessions
 from gateway.stores.database import Database, open_database
 from gateway.stores.definitions import Definitions
+from gateway.stores.files import FileLabels
 from gateway.stores.ledger import Ledger
 from gateway.stores.memory import Memory
 from gateway.stores.sessions import LedgerSessions
 from gateway.upstreams.discovery import Finder
 from gateway.upstreams.launch import Record
 from gateway.upstreams.table import Table
-from gateway.walls import Walls, exposed
+from gateway.walls import Walls, exposed, try_walls
 from gateway.wire import legacy
+from gateway.workspaces import Workspaces
 from policies.bundle import Bundle, InForce
 from policies.bundle import load as load_bundle
 from policies.capability import Refused
 from policies.engine import PolicyError
 from policies.pack import NO_PACK, Pack
 from policies.packs import PackError, load_pack
-from sandbox.bubblewrap import Bubblewrap
-from sandbox.errors import SandboxError
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +167,8 @@ async def _build(
     packs = {name: _pack(server) for name, server in options.servers.items()}
     rules = InForce(_bundle(options))
     bound = closing.enter_context(bind_tcp(options.host, options.port))
-    walls = replace(walls or await _walls(options), state=options.state)
+    if walls is None:
+        walls = await try_walls(options.servers.values(), options.sandboxes, every=rules.bundle.demands_sandboxes)
     log = AuditLog(keyring.origin, keyring.signer)
     ledger = await _ledger(database, log)
     closing.push_async_callback(ledger.stop)
@@ -182,12 +184,23 @@ async def _build(
         packs=packs,
         confines={name: walls.confines(server) for name, server in options.servers.items()},
         clock=time.time,
+        files=FileLabels(mounts={name: server.mounts for name, server in options.servers.items()}),
     )
     unknown = await recover(ledger, memory.worst_label, time.time)
     await ledger.run(sessions.expire(time.time() - legacy.IDLE_S))
+    workspaces = Workspaces(
+        folder=options.state / "workspaces",
+        ledger=ledger,
+        memory=memory,
+        clock=time.time,
+        retire=lambda task, server: table.retire(task, server),  # noqa: PLW0108 - the table comes after
+    )
+    await workspaces.resume()
+    launcher = Launcher(walls=walls, workspaces=workspaces, record=_recorder(ledger), state=options.state)
     table = Table(
         servers=options.servers,
-        launch=walls.launch,
+        launch=launcher,
+        cheapest=lambda server: walls.cheapest(options.servers[server]),
         record=_recorder(ledger),
         report=definitions.observe,
         pinned=lambda server: definitions.catalog.names(server),  # noqa: PLW0108 - the catalog is replaced
@@ -241,14 +254,17 @@ async def _build(
         unknown=unknown,
     )
     closing.callback(books.stop)
+    closing.push_async_callback(launcher.pool.close)
     closing.push_async_callback(table.close)
     discovering = asyncio.create_task(finder.first())
     closing.callback(discovering.cancel)
     await asyncio.wait({discovering}, timeout=DISCOVER_S)
+    launcher.warm_up(options.servers.values())
     office = Office(
         control=control,
         desk=desk,
         servers=servers,
+        workspaces=workspaces,
         sessions=browsers,
         reader=reader,
         console_url=gateway.url,
@@ -310,15 +326,6 @@ async def _clockwork(gateway: Running) -> None:
                 await record("refusals.counted", {"root": root, "count": count}, server="")
         except Unrecordable:
             logger.error("the clockwork could not write; trying again")
-
-
-async def _walls(options: Options) -> Walls:
-    """The sandbox driver, tried on this machine once."""
-    try:
-        driver = Bubblewrap.find()
-    except SandboxError as error:
-        raise ConfigError(f"{error} (`pratique doctor` shows what this machine enforces)") from error
-    return Walls(driver=driver, capabilities=await driver.probe(), profiles=options.sandboxes, state=options.state)
 
 
 def _is_fresh(database: Database) -> bool:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gateway.errors import Unrecordable
 from gateway.ports import Answer, Archive, Desk, Intent, Outcome, OutcomeKind, Progress, Road, Stage, Stale
+from gateway.stages.confinement import DEMANDS
 from policies.action import Action
 from policies.case import Case
 from policies.verdict import Code, Reason, Severity
@@ -24,7 +25,7 @@ MAX_TRIES = 3
 _LEFT = Outcome(kind=OutcomeKind.NOT_SENT, code=Code.UPSTREAM_FAILED, detail="the client left before it was sent")
 _LOST = Outcome(kind=OutcomeKind.UNKNOWN, code=Code.UNKNOWN_OUTCOME, detail="the gateway could not read it")
 
-OBLIGATIONS: frozenset[str] = frozenset()
+OBLIGATIONS: frozenset[str] = DEMANDS
 """The obligations this gateway can keep; a verdict that carries any other is denied."""
 
 

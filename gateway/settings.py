@@ -138,11 +138,21 @@ def _server(name: str, server: Server, sandboxes: Mapping[str, SandboxOptions], 
         raise ConfigError(
             f"{found}: {key}.sandbox: no profile is called {server.sandbox!r}; there are {_names(sandboxes)}"
         )
+    profile, mounts = sandboxes[server.sandbox], tuple(_mount(mount, f"{key}.mounts", found) for mount in server.mounts)
+    if profile.warm and any(mount.access is Access.REVIEW for mount in mounts):
+        raise ConfigError(
+            f"{found}: {key}: profile {server.sandbox!r} keeps processes warm, and a reviewed mount (:rw) is one task's"
+            " own: choose a profile without `warm`, or mount it :ro or :direct"
+        )
+    if profile.egress and server.network == "host":
+        raise ConfigError(
+            f'{found}: {key}: network = "host" goes past the egress list of profile {server.sandbox!r}: leave one out'
+        )
     return ServerOptions(
         name=name,
         command=server.command,
         env=_env(server.env, f"{key}.env", found),
-        mounts=tuple(_mount(mount, f"{key}.mounts", found) for mount in server.mounts),
+        mounts=mounts,
         sandbox=server.sandbox,
         network=Network(server.network),
         image=server.image,

@@ -47,6 +47,11 @@ class Bundle:
     _decided: OrderedDict[str, Decision] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # protects _decided
 
+    @property
+    def demands_sandboxes(self) -> bool:
+        """Whether the operator's rules name a guarantee (`sandbox:...`): then every sandbox is worth trying."""
+        return any("sandbox:" in text for name, text in self.sources.modules.items() if not name.startswith("kernel/"))
+
     def evaluate(self, document: JSONObject) -> Decision:
         """Decide, or remember what was decided for exactly this document. Never raises."""
         try:

@@ -73,6 +73,15 @@ class Proofs(Protocol):
         """The best label under which this task has seen the value in a trusted or attested field; None: never."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A sandbox that a call could run in."""
+
+    driver: str
+    verified: frozenset[str]
+    """What it was found to hold on this machine."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything a decision reads, taken once when the request's last byte was there. No stage looks elsewhere."""
@@ -104,12 +113,14 @@ class Snapshot:
     """Authority digests of the task's calls to this tool that a person refused."""
     key: bytes = field(default=b"", repr=False)
     """The instance's key for equality digests; it never enters a leaf."""
-    guarantees: frozenset[str] = frozenset()
-    """What the server's sandbox profile was verified to enforce on this machine."""
+    offers: tuple[Offer, ...] = ()
+    """The sandboxes that the server's profile allows, the cheapest first."""
+    image: str = ""
+    """Digest of the image that its sandbox is made of; empty: the host's own programs."""
     sealed: bool = False
     """Whether the server has no network and no mount of its own: a pure read of it can have no effect elsewhere."""
     demanded: frozenset[str] = frozenset()
-    """What the server's profile promises: all of it must be in `guarantees`."""
+    """What the server's profile promises; the policy may demand more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +140,8 @@ class Case:
     """Revision of the policy bundle that was asked."""
     defaulted: frozenset[str] = frozenset()
     """JSON pointers of arguments that the agent did not send: the pinned schema's defaults, and what they contain."""
+    sandbox: str = ""
+    """The driver that holds what is demanded."""
     approval: Approval | None = None
     """The yes that this case runs on, consumed with the intent."""
 
@@ -168,6 +181,7 @@ class Case:
         spends: tuple[str, int] | None = None,
         policy: str | None = None,
         defaulted: frozenset[str] | None = None,
+        sandbox: str | None = None,
     ) -> "Case":
         """The case with what a step learned; None is nothing new. Written out: `replace` costs five times as much."""
         return Case(
@@ -180,6 +194,7 @@ class Case:
             spends=self.spends if spends is None else spends,
             policy=self.policy if policy is None else policy,
             defaulted=self.defaulted if defaulted is None else defaulted,
+            sandbox=self.sandbox if sandbox is None else sandbox,
             approval=self.approval,
         )
 

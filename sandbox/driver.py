@@ -55,6 +55,15 @@ class Session(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One driver and the truth about it; `driver` is None where this machine has not even the parts."""
+
+    name: str
+    driver: "Driver | None"
+    capabilities: Capabilities
+
+
 class Outlet(Protocol):
     """The only way out of a sandbox without a network: what its forwarder carries here."""
 

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from sandbox.bubblewrap import Bubblewrap
 from sandbox.docker import Docker
-from sandbox.driver import GUARANTEES, KERNEL, Capabilities, Driver
+from sandbox.driver import GUARANTEES, KERNEL, Capabilities, Driver, Tried
 from sandbox.errors import SandboxError
 from sandbox.vm import VM
 
@@ -18,15 +17,6 @@ FINDERS: Final[Mapping[str, Callable[[], Driver]]] = {
     "vm": VM.find,
 }
 """By name, cheapest first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """One driver and the truth about it; `driver` is None where this machine has not even the parts."""
-
-    name: str
-    driver: Driver | None
-    capabilities: Capabilities
 
 
 async def tried(names: Iterable[str] = FINDERS) -> tuple[Tried, ...]:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from sandbox.errors import SandboxError
-from sandbox.spec import Mount
+from sandbox.spec import Mount, Spec
 
 SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Programs and libraries: the same on every machine of a distribution, and readable by everyone."""
@@ -28,6 +28,14 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "TMPDIR": "/tmp",  # noqa: S108
     "LANG": "C.UTF-8",
 }
+
+IMAGE_PATH: Final = f"/opt/npm/node_modules/.bin:/opt/python/bin:{ENVIRONMENT['PATH']}"
+"""Where a program of an image is looked up: what was installed into it first (`images/install.py`)."""
+
+
+def environment(spec: Spec) -> Mapping[str, str]:
+    """All that a program starts with."""
+    return {**ENVIRONMENT, **({"PATH": IMAGE_PATH} if spec.image else {}), **spec.env}
 
 
 def checked(mounts: Sequence[Mount]) -> None:

@@ -26,54 +26,63 @@ DEADLINE_S: Final = 15.0
 LIMITS: Final = Limits(memory_bytes=96 << 20, pids=24, tmp_bytes=1 << 20)
 """Small enough to be reached quickly."""
 
+INSIDE: Final = "a program inside: "
+"""How a list of what got through begins."""
+
 
 Mend: TypeAlias = Callable[[str], str]
 """From what a driver's parts complained of to what a person can do about it."""
 
 
-async def verify(driver: Driver, mend: Mend) -> Capabilities:
-    """Try each guarantee. Never raises: what could not be tried was not verified."""
-    why_not = await _walls(driver, mend)
+async def verify(driver: Driver, mend: Mend, *, limits: Limits = LIMITS, spare_pids: int = 0) -> Capabilities:
+    """Try each guarantee. Never raises: what could not be tried was not verified.
+
+    Args:
+        spare_pids: by how many processes the limit may be passed where it is known to be a loose one.
+    """
+    why_not = await _walls(driver, mend, limits)
     if len(why_not) < len(GUARANTEES) - 1:  # else nothing starts, and a second failure would say no more
-        why_not |= await _limits(driver, mend)
+        why_not |= await _limits(driver, mend, limits, spare_pids)
     else:
         why_not[RESOURCES] = next(iter(why_not.values()))
     return Capabilities(verified=frozenset(GUARANTEES) - why_not.keys(), why_not=why_not)
 
 
-async def _walls(driver: Driver, mend: Mend) -> dict[str, str]:
+async def _walls(driver: Driver, mend: Mend, limits: Limits) -> dict[str, str]:
     """Files, network and system calls: one sandbox, some bait on the host."""
     try:
         with _bait() as bait:
-            got = json.loads(await _run(driver, mend, "walls", bait.canary, str(bait.port), bait.name))
+            got = json.loads(await _run(driver, mend, limits, "walls", bait.canary, str(bait.port), bait.name))
             outside = {FILESYSTEM: bait.was_touched(), NETWORK: bait.was_reached()}
     except (SandboxError, OSError, ValueError) as failed:
         return dict.fromkeys((FILESYSTEM, NETWORK, SYSCALLS), str(failed))
     broken = {part: [*got[part], *outside.get(part, ())] for part in (FILESYSTEM, NETWORK, SYSCALLS)}
-    return {part: f"a program inside: {', '.join(what)}" for part, what in broken.items() if what}
+    return {part: f"{INSIDE}{', '.join(what)}" for part, what in broken.items() if what}
 
 
-async def _limits(driver: Driver, mend: Mend) -> dict[str, str]:
+async def _limits(driver: Driver, mend: Mend, limits: Limits, spare_pids: int) -> dict[str, str]:
     """Processes, /tmp and memory: asked for twice what is allowed."""
     had: dict[str, int] = {}
+    most_pids = limits.pids + spare_pids
+    asked = map(str, (most_pids, limits.memory_bytes, limits.tmp_bytes))
     try:
-        said = await _run(driver, mend, "limits", *map(str, (LIMITS.pids, LIMITS.memory_bytes, LIMITS.tmp_bytes)))
+        said = await _run(driver, mend, limits, "limits", *asked)
         for line in said.splitlines():
             had |= json.loads(line)
     except (SandboxError, OSError, ValueError) as failed:
         return {RESOURCES: str(failed)}
     broken = []
-    if had.get("pids", LIMITS.pids + 1) > LIMITS.pids:
+    if had.get("pids", most_pids + 1) > most_pids:
         broken.append("more processes than the limit could be started.")
-    if had.get("tmp", LIMITS.tmp_bytes + 1) > LIMITS.tmp_bytes:
+    if had.get("tmp", limits.tmp_bytes + 1) > limits.tmp_bytes:
         broken.append("more could be written to /tmp than the limit.")
-    if had.get("memory", 0) > LIMITS.memory_bytes:  # nothing said: whoever took it was ended
+    if had.get("memory", 0) > limits.memory_bytes:  # nothing said: whoever took it was ended
         summed = "each process's memory is limited, their sum is not."
         broken.append(f"{summed} {mend(summed)}")
     return {RESOURCES: " ".join(broken)} if broken else {}
 
 
-async def _run(driver: Driver, mend: Mend, *arguments: str) -> str:
+async def _run(driver: Driver, mend: Mend, limits: Limits, *arguments: str) -> str:
     """What `inside.py` printed.
 
     Raises:
@@ -81,7 +90,7 @@ async def _run(driver: Driver, mend: Mend, *arguments: str) -> str:
     """
     source = resources.files("sandbox").joinpath("inside.py").read_text()
     argv = (sys.executable, "-I", "-S", "-c", source, *arguments)
-    session = await driver.start(Spec(argv=argv, mounts=runtime_mounts(argv), limits=LIMITS))
+    session = await driver.start(Spec(argv=argv, mounts=runtime_mounts(argv), limits=limits))
     try:
         async with asyncio.timeout(DEADLINE_S):
             session.stdin.close()

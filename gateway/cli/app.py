@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import approvals, audit, demo, doctor, grant, init, policy, servers, stdio, tasks
+from gateway.cli import approvals, audit, demo, doctor, grant, image, init, policy, servers, stdio, tasks
 from gateway.cli.client import Unreachable
 from gateway.errors import ConfigError, PratiqueError
 
@@ -37,6 +37,7 @@ app.add_typer(approvals.app, name="approvals")
 app.add_typer(tasks.app, name="task")
 app.add_typer(servers.app, name="server")
 app.add_typer(policy.app, name="policy")
+app.add_typer(image.app, name="image")
 app.add_typer(audit.app, name="audit")
 
 

@@ -12,9 +12,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.settings import default_state
-from sandbox.bubblewrap import Bubblewrap
-from sandbox.driver import GUARANTEES, Capabilities
-from sandbox.errors import SandboxError
+from sandbox.driver import GUARANTEES, KERNEL, Capabilities
+from sandbox.drivers import tried
 
 OLDEST_PYTHON: Final = (3, 11)
 
@@ -47,6 +46,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say, by trying, what this machine enforces. Exit 0: a sandbox holds every guarantee; 1: none does."""
+    typer.echo("trying every sandbox; a virtual machine takes some seconds to boot ...", err=True)
     findings = examine(state or default_state())
     typer.echo(json.dumps(as_object(findings), indent=2) if as_json else as_text(findings))
     raise typer.Exit(0 if findings.ok else 1)
@@ -58,7 +58,7 @@ def examine(state: Path) -> Findings:
         python_ok=sys.version_info >= OLDEST_PYTHON,
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         platform_ok=platform.system() == "Linux",
-        drivers={"bubblewrap": _bubblewrap()},
+        drivers={one.name: one.capabilities for one in asyncio.run(tried())},
         state=state,
         approvals_advisory=_is_open(state),
     )
@@ -73,7 +73,7 @@ def as_object(findings: Findings) -> dict[str, Any]:
             {
                 "driver": name,
                 "usable": name in findings.usable,
-                "verified": [each for each in GUARANTEES if each in found.verified],
+                "verified": [each for each in (*GUARANTEES, KERNEL) if each in found.verified],
                 "why_not": dict(found.why_not),
                 "notes": list(found.notes),
             }
@@ -90,7 +90,7 @@ def as_text(findings: Findings) -> str:
     ]
     for name, found in findings.drivers.items():
         lines += ["", f"sandbox {name}: {'usable' if name in findings.usable else 'NOT usable'}"]
-        lines += [_line(each in found.verified, each, found.why_not.get(each, "")) for each in GUARANTEES]
+        lines += _verdicts(found)
         lines += [f"  note  {note}" for note in found.notes]
     lines += ["", _approvals(findings)]
     if not findings.usable:
@@ -99,6 +99,13 @@ def as_text(findings: Findings) -> str:
             "No sandbox holds every guarantee here: servers that ask for them (all do, unless told) are refused.",
         ]
     return "\n".join(lines)
+
+
+def _verdicts(found: Capabilities) -> list[str]:
+    """Each guarantee with what happened; one line where everything failed for the same reason."""
+    if not found.verified and len(set(found.why_not.values())) == 1:
+        return [_line(False, "nothing", next(iter(found.why_not.values())))]
+    return [_line(each in found.verified, each, found.why_not.get(each, "")) for each in (*GUARANTEES, KERNEL)]
 
 
 def _line(holds: bool, what: str, otherwise: str) -> str:
@@ -123,10 +130,3 @@ def _is_open(state: Path) -> bool:
         return False
     except FileNotFoundError:
         return True
-
-
-def _bubblewrap() -> Capabilities:
-    try:
-        return asyncio.run(Bubblewrap.find().probe())
-    except SandboxError as absent:
-        return Capabilities(verified=frozenset(), why_not=dict.fromkeys(GUARANTEES, str(absent)))

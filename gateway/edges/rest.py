@@ -7,6 +7,7 @@ are RFC 3339. An agent's token gets 403.
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
@@ -22,10 +23,12 @@ from gateway.edges.feed import MAX_FEEDS, feed
 from gateway.edges.gate import Gate
 from gateway.edges.operators import COOKIE, KEY_HEADER, SCOPE_KEY, ConsoleSessions, Operator
 from gateway.edges.problems import answer_problems
+from gateway.edges.workspaces import workspace_routes
 from gateway.errors import OperatorError
 from gateway.servers import Servers
 from gateway.stores import tickets
 from gateway.stores.tickets import Scope, TicketState
+from gateway.workspaces import Workspaces
 
 API = "/api/v1"
 POLICY = "default-src 'none'; frame-ancestors 'none'"
@@ -44,6 +47,7 @@ class Office:
     control: Control
     desk: ApprovalDesk
     servers: Servers
+    workspaces: Workspaces
     sessions: ConsoleSessions
     reader: sqlite3.Connection
     console_url: str
@@ -103,6 +107,8 @@ def api(office: Office) -> FastAPI:
         title="Pratique operator API", version="1", openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None
     )
     app.include_router(_routes(office))
+    looks, acts = partial(operator_of, office), partial(decider_of, office)
+    app.include_router(workspace_routes(lambda: office.workspaces, looks, acts), prefix=API)
     answer_problems(app)
     return app
 
@@ -121,6 +127,18 @@ def operator_of(office: Office, request: Request) -> Operator:
     return operator
 
 
+def decider_of(office: Office, request: Request) -> Operator:
+    """Who asks, if they may change anything.
+
+    Raises:
+        OperatorError: nobody we know (401), or somebody who may only look (403).
+    """
+    operator = operator_of(office, request)
+    if not operator.decides:
+        raise OperatorError("this session can only look: open the console by a fresh link to decide", status=403)
+    return operator
+
+
 def _routes(office: Office) -> APIRouter:
     routes = APIRouter(prefix=API)
 
@@ -128,10 +146,7 @@ def _routes(office: Office) -> APIRouter:
         return operator_of(office, request)
 
     def decider(request: Request) -> Operator:
-        operator = operator_of(office, request)
-        if not operator.decides:
-            raise OperatorError("this session can only look: open the console by a fresh link to decide", status=403)
-        return operator
+        return decider_of(office, request)
 
     Viewer = Annotated[Operator, Depends(viewer)]
     Decider = Annotated[Operator, Depends(decider)]

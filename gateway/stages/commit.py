@@ -7,13 +7,15 @@ decision stale; anything that is gone refuses it. Either way nothing was sent an
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from gateway.ports import Answer, Done, Intent, Stale
 from gateway.stages.evidence import case_document, event_of
-from gateway.stores import budgets, calls, tickets
+from gateway.stores import budgets, calls, files, tickets
 from gateway.stores.budgets import Reservation
 from gateway.stores.calls import Call, CallState
+from gateway.stores.files import FileLabel
 from gateway.stores.memory import Memory
 from policies.case import Case, Pin
 from policies.pack import Effect, Role
@@ -74,6 +76,7 @@ class Commit:
                 time=now,
             ),
         )
+        written = () if case.tool.effect is Effect.READ else self._written(db, now)
         ticket = case.approval.ticket if case.approval else ""
         payload = {
             **case_document(case),
@@ -84,10 +87,17 @@ class Commit:
         return Done(
             value=self.intent,
             events=(event_of(action, "effect.intent", now, payload, verdict="permit", ticket=ticket),),
-            after=self._after,
+            after=partial(self._after, written),
         )
 
-    def _after(self) -> None:
+    def _written(self, db: sqlite3.Connection, now: float) -> tuple[FileLabel, ...]:
+        """What the server may write into the operator's folders from now on: all that the holder has read."""
+        case, server = self.intent.case, self.intent.action.server
+        direct = self.memory.files.direct(server, case.seen.mark, case.action.subject.task, now)
+        return files.raise_labels(db, direct) if direct else ()
+
+    def _after(self, written: tuple[FileLabel, ...]) -> None:
+        self.memory.files.raised(written)
         if approval := self.intent.case.approval:
             self.memory.used(self.intent.action.subject.task, approval.ticket)
 

@@ -47,6 +47,8 @@ def case_document(case: Case) -> dict[str, Any]:
         "policy": case.policy,
         "rules": list(case.rules),
         "effect": case.tool.effect,
+        "sandbox": case.sandbox,
+        "image": case.seen.image,
         "arguments": [argument_document(argument) for argument in case.arguments]
         or [{"path": "", "value": shown(case.action.arguments)}],
         "mark": label_document(case.seen.mark),

@@ -6,14 +6,15 @@ Tasks are loaded from the store when they are first met. Everything here is touc
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from gateway.stores import budgets, tasks, tickets, values
+from gateway.stores.files import NOTHING, FileLabels
 from gateway.stores.tasks import Task
 from gateway.stores.tickets import Ticket, TicketState
 from policies.action import Action, Subject
-from policies.case import Approval, Definition, Snapshot
+from policies.case import Approval, Definition, Offer, Snapshot
 from policies.grant import Grant
 from policies.jsonvalue import JSONObject
 from policies.label import Label
@@ -32,10 +33,13 @@ class Definitions(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confines:
-    """What a server's sandbox profile promises, and what was verified of it here."""
+    """What a server's sandbox profile promises, and which sandboxes were found to hold what."""
 
     demanded: frozenset[str]
-    verified: frozenset[str]
+    offers: tuple[Offer, ...]
+    """The sandboxes it may run in, the cheapest first."""
+    image: str = ""
+    """The digest of the image that they are made of, if any."""
     sealed: bool
     """No network and no mount of its own: even a read-only one may hold a pipe or a socket that others listen on."""
 
@@ -80,6 +84,7 @@ class Memory:
     packs: Mapping[str, Pack]
     confines: Mapping[str, Confines]
     clock: Callable[[], float]
+    files: FileLabels = field(default_factory=FileLabels)
     revoked: set[str] = field(default_factory=set)
     _tasks: dict[str, TaskMemory] = field(default_factory=dict)
     _marks: dict[str, Label] = field(default_factory=dict)
@@ -89,6 +94,7 @@ class Memory:
     def __post_init__(self) -> None:
         self.revoked.update(tasks.revocations(self.reader))
         self._flow = _all_flows(self.packs.values())
+        self.files.read(self.reader)
 
     async def snapshot(self, action: Action) -> Snapshot:
         """One consistent read: nothing here awaits."""
@@ -117,7 +123,8 @@ class Memory:
             ),
             refused=memory.refused if memory else frozenset(),
             key=self.key,
-            guarantees=confines.verified if confines else frozenset(),
+            offers=confines.offers if confines else (),
+            image=confines.image if confines else "",
             demanded=confines.demanded if confines else frozenset(),
             sealed=confines is not None and confines.sealed,
         )
@@ -171,10 +178,25 @@ class Memory:
 
     def worst_label(self, server: str, tool: str) -> Label:
         """The label that a result of this tool may have, whatever it says."""
-        return overflow(self.packs.get(server, NO_PACK).tool(tool), server, tool, "").label
+        worst = overflow(self.packs.get(server, NO_PACK).tool(tool), server, tool, "").label
+        return worst.join(self.files.carried(server).label)
 
     def read(self, action: Action, result: JSONObject | None) -> Reading:
-        """What a result is worth under the operator's pack; none came, or past what a task may remember: the worst."""
+        """What a result is worth under the operator's pack; none came, or past what a task may remember: the worst.
+
+        Whatever it says, it may have been read from a file in the server's mounts.
+        """
+        return self._with_files(action.server, self._read(action, result))
+
+    def _with_files(self, server: str, reading: Reading) -> Reading:
+        """The reading under the labels of those files; what another server wrote proves nothing."""
+        carried = self.files.carried(server)
+        if carried is NOTHING:
+            return reading
+        atoms = () if carried.is_foreign else reading.atoms
+        return replace(reading, label=reading.label.join(carried.label), atoms=atoms)
+
+    def _read(self, action: Action, result: JSONObject | None) -> Reading:
         tool = self.packs.get(action.server, NO_PACK).tool(action.name)
         if result is not None:
             reading = read_result(result, tool, action.server, action.name, action.id)

@@ -66,6 +66,19 @@ marks = Table(
     Column("label", Text, nullable=False),
 )
 
+file_labels = Table(
+    "file_labels",
+    metadata,
+    Column("path", String, primary_key=True),
+    Column("server", String, primary_key=True),
+    Column("label", Text, nullable=False),
+    Column("task", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("time", Float, nullable=False),
+)
+"""What each server has written into the operator's folders: a file that was applied, or a mount that it writes to
+directly. Only rises until an operator clears it."""
+
 results = Table(
     "results",
     metadata,

@@ -46,9 +46,9 @@ class Session(Protocol):
 
 
 class Launch(Protocol):
-    """Start a server in the sandbox that its profile demands."""
+    """Start a server for a task (none: the operator's own look) in a sandbox of this driver."""
 
-    async def __call__(self, server: ServerOptions, profile: str) -> Session:
+    async def __call__(self, server: ServerOptions, *, driver: str, task: str) -> Session:
         """Raises:
         UpstreamError: it cannot be started; the sentence is for a person.
         """

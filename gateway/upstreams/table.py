@@ -1,6 +1,6 @@
 """The table of upstream servers: the only holder of roads to their tools.
 
-A process serves one task: connections are keyed by (principal, task, server, sandbox profile), started when a call
+A process serves one task: connections are keyed by (principal, task, server, sandbox driver), started when a call
 needs one, closed when idle. Starting one runs untrusted code, so it is written to the log before it happens. Servers
 that fail to start are left alone for a while, doubling; none disturbs another.
 
@@ -32,7 +32,7 @@ from policies.verdict import Code
 logger = logging.getLogger(__name__)
 
 Key: TypeAlias = tuple[str, str, str, str]
-"""Principal, task, server, sandbox profile."""
+"""Principal, task, server, sandbox driver."""
 
 Report: TypeAlias = Callable[[Survey], Awaitable[None]]
 """Told of every discovery; returns once it is durable."""
@@ -59,6 +59,8 @@ class Table:
     record: Record
     report: Report
     pinned: Pinned
+    cheapest: Callable[[str], str] = lambda _: ""
+    """The sandbox driver in which the operator looks at a server: the one that calls without special demands get."""
     start_s: float = 30.0
     """How long a server may take to start, answer the greeting and list its tools, each."""
     idle_s: float = 300.0
@@ -122,9 +124,9 @@ class Table:
         """
         options = self.servers[server]
         try:
-            peer, listing = await self._start(options, task="", era=None)
+            peer, listing = await self._start(options, driver=self.cheapest(server), task="", era=None)
         except ProbeFailed:
-            peer, listing = await self._start(options, task="", era=Era.LEGACY)
+            peer, listing = await self._start(options, driver=self.cheapest(server), task="", era=Era.LEGACY)
         self._end(peer, "discovered")
         assert peer.greeting is not None
         era = peer.greeting.era
@@ -137,6 +139,11 @@ class Table:
         self._eras[server] = era
         self._backoff(server).succeeded()
         return Discovery(era=era, survey=found)
+
+    def retire(self, task: str, server: str) -> None:
+        """End a task's processes of a server: what they stand in is about to go."""
+        for key in [key for key in self._peers if key[1:3] == (task, server)]:
+            self._end(self._peers.pop(key), "its workspace was dropped")
 
     async def close(self) -> None:
         """End every server; what is in flight has an unknown outcome."""
@@ -158,7 +165,7 @@ class Table:
         subject, options = action.subject, self.servers.get(action.server)
         if options is None:
             return _not_sent(Code.UNKNOWN_TOOL, "no such server")
-        key = (subject.principal, subject.task, action.server, options.sandbox)
+        key = (subject.principal, subject.task, action.server, intent.case.sandbox)
         peer = self._peers.get(key)
         if peer is None or not peer.settled.is_set():
             try:
@@ -214,7 +221,7 @@ class Table:
             raise UpstreamError(f"server '{options.name}' has not been discovered yet")
         self._make_room()
         try:
-            peer, listing = await self._start(options, task=key[1], era=era)
+            peer, listing = await self._start(options, driver=key[3], task=key[1], era=era)
         except UpstreamError as error:
             backoff.failed(loop.time(), str(error))
             raise
@@ -229,9 +236,9 @@ class Table:
         loop.call_later(self.idle_s, self._close_if_idle, key, peer)
         return peer
 
-    async def _start(self, options: ServerOptions, *, task: str, era: Era | None) -> tuple[Peer, Listing]:
-        await self.record("server.started", _announcement(options), server=options.name, task=task)
-        session = await self.launch(options, options.sandbox)
+    async def _start(self, options: ServerOptions, *, driver: str, task: str, era: Era | None) -> tuple[Peer, Listing]:
+        await self.record("server.started", announcement(options, driver), server=options.name, task=task)
+        session = await self.launch(options, driver=driver, task=task)
         peer = Peer(
             options=options,
             task=task,
@@ -309,11 +316,12 @@ class Overloaded(Exception):
     """No more processes may run."""
 
 
-def _announcement(options: ServerOptions) -> JSONObject:
+def announcement(options: ServerOptions, driver: str) -> JSONObject:
     """What is about to run, for the log: names of variables, never their values."""
     return {
         "argv": list(options.command),
         "sandbox": options.sandbox,
+        "driver": driver,
         "image": options.image or "",
         "network": options.network.value,
         "mounts": [{"path": str(mount.path), "access": mount.access.value} for mount in options.mounts],

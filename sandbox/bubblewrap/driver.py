@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import stat
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from sandbox.bubblewrap.cgroup import DELEGATE, Group, Groups, find_groups
 from sandbox.bubblewrap.mends import mend_for
 from sandbox.bubblewrap.session import BubblewrapSession
 from sandbox.driver import Capabilities, Outlet
+from sandbox.egress import forwarder
 from sandbox.errors import SandboxError
 from sandbox.mounts import checked
 from sandbox.probe import verify
@@ -46,6 +48,18 @@ OUTER_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin"}
 """bubblewrap's own; the sandbox sees it in /proc/1/environ."""
 
 WATCHED: Final = "memory is watched several times a second, not held by a control group: a burst may pass the limit."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """An emulator to run in a sandbox, with a guest of its own."""
+
+    spec: Spec
+    """Its program, a path of the host's, and its own limits. It has no mounts, image or network."""
+    lent: tuple[int, ...]
+    """Descriptors that it inherits, under the same numbers."""
+    devices: tuple[str, ...] = ()
+    """Devices of the host that it may use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,24 +95,58 @@ class Bubblewrap:
         return found if self.groups else replace(found, notes=(*found.notes, f"{WATCHED} {DELEGATE}"))
 
     async def start(self, spec: Spec, outlet: Outlet | None = None) -> BubblewrapSession:
-        spec = resolve(spec)
+        spec = spec if spec.image else resolve(spec)
         checked(spec.mounts)
         try:
-            return await self._start(spec)
+            return await (self._start(spec) if outlet is None else self._start_with(outlet, spec))
         except OSError as failed:
             raise SandboxError("launch", str(failed), mend_for(str(failed))) from failed
 
-    async def _start(self, spec: Spec) -> BubblewrapSession:
+    async def _start_with(self, outlet: Outlet, spec: Spec) -> BubblewrapSession:
+        """The forwarder comes first, listens, leaves a child that has the stream, and becomes the program, which has
+        not. It is one process, and some 10 MB, of the sandbox's own limits."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=STREAM_BYTES)
+        with ExitStack() as unless_started, theirs:
+            unless_started.callback(writer.close)
+            spec, python = forwarder.equipped(spec)
+            number = str(theirs.fileno())
+            argv = (*forwarder.command(python, number, number), *spec.argv)
+            session = await self._start(replace(spec, argv=argv), lent=(theirs.fileno(),))
+            unless_started.pop_all()
+        session.attending = asyncio.create_task(forwarder.attend(outlet, reader, writer), name="sandbox outlet")
+        return session
+
+    async def enclose(self, spec: Spec, machine: Machine) -> BubblewrapSession:
+        """Run a machine whose guest is to see, beneath `view.GUEST`, what a sandbox of `spec` would.
+
+        Raises:
+            SandboxError: it could not be started, and why.
+        """
+        checked(spec.mounts)
+        try:
+            return await self._start(spec, machine.lent, machine)
+        except OSError as failed:
+            raise SandboxError("launch", str(failed), mend_for(str(failed))) from failed
+
+    def uid(self, spec: Spec) -> int:
+        """Whom the host's files see at work in a sandbox of `spec`."""
+        return _uid(spec.mounts) if self.as_root else os.geteuid()
+
+    async def _start(self, spec: Spec, lent: tuple[int, ...] = (), machine: Machine | None = None) -> BubblewrapSession:
+        memory_bytes = (machine.spec if machine else spec).limits.memory_bytes
         with ExitStack() as ours, ExitStack() as given, ExitStack() as after:
             info, info_theirs = os.pipe()
             hold_theirs, hold = os.pipe()
             for stack, descriptor in ((ours, info), (ours, hold), (given, info_theirs), (given, hold_theirs)):
                 stack.callback(os.close, descriptor)
-            group = self._group(spec.limits.memory_bytes)
+            group = self._group(memory_bytes)
             if group is not None:
                 after.callback(group.remove)
 
-            command, passed = self._command(spec, given, info=info_theirs, hold=hold_theirs)
+            command, passed = self._command(spec, machine, given, info=info_theirs, hold=hold_theirs)
+            passed += lent
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
@@ -119,7 +167,7 @@ class Bubblewrap:
                 raise
             session = BubblewrapSession(process=process, init=init, after=after.pop_all())
             try:
-                await session.limit_memory(first, group, spec.limits.memory_bytes)
+                await session.limit_memory(first, group, memory_bytes)
             except BaseException:
                 session.kill()
                 await session.wait()
@@ -127,7 +175,9 @@ class Bubblewrap:
             os.write(hold, b"x")  # (4)
             return session
 
-    def _command(self, spec: Spec, given: ExitStack, *, info: int, hold: int) -> tuple[list[str], list[int]]:
+    def _command(
+        self, spec: Spec, machine: Machine | None, given: ExitStack, *, info: int, hold: int
+    ) -> tuple[list[str], list[int]]:
         """What to execute, and the descriptors that it is given; the memory files among them close with `given`."""
         passed = [info, hold]
 
@@ -135,20 +185,28 @@ class Bubblewrap:
             passed.append(_memory_file(given, content))
             return passed[-1]
 
-        uid = _uid(spec.mounts) if self.as_root else os.geteuid()
+        uid = self.uid(spec)
         stands, binds = copies(self.binary, launch.STAGE) if self.as_root else (str(self.binary), [])
         sources = [mount.source for mount in spec.mounts]
         if self.as_root:
             sources = [f"{launch.STAGE}/mount{i}" for i in range(len(spec.mounts))]
             binds += [_bind(mount, source, uid) for mount, source in zip(spec.mounts, sources, strict=True)]
+        image = spec.image.root if spec.image else ""
+        if spec.image and self.as_root:
+            image = f"{launch.STAGE}/image"
+            binds.append((spec.image.root, image, None))
         etc = {path: memory_file(text.encode()) for path, text in _etc(spec, uid).items()}  # (1)
-        options = view.options(spec, sources=sources, files=etc)
+        if machine is None:
+            options = view.options(spec, sources=sources, files=etc, image=image)
+        else:
+            options = view.enclosing(spec, machine.spec, machine.devices, sources=sources, files=etc, image=image)
         command = [stands, "--info-fd", str(info), "--block-fd", str(hold)]
         command += ["--add-seccomp-fd", str(memory_file(self.filter))]
         command += ["--args", str(memory_file("\0".join(options).encode()))]
-        command += ["--", *view.command(spec, limit_data=self.groups is None)]
+        command += ["--", *view.command(machine.spec if machine else spec, limit_data=self.groups is None)]
         if self.as_root:  # (2)
-            plan = {"uid": uid, "binds": binds, "argv": command, "env": OUTER_ENVIRONMENT}
+            groups = _groups_of(machine.devices) if machine else []
+            plan = {"uid": uid, "groups": groups, "binds": binds, "argv": command, "env": OUTER_ENVIRONMENT}
             told = memory_file(json.dumps(plan).encode())
             command = [sys.executable, "-I", "-S", "-B", launch.__file__, str(told)]
         return command, passed
@@ -181,6 +239,11 @@ def _uid(mounts: Sequence[Mount]) -> int:
     """As root: the uid to become. The one user besides root whose folders it writes to, else nobody."""
     owners = {os.stat(mount.source).st_uid for mount in mounts if mount.writable}
     return owners.pop() if len(owners) == 1 and 0 not in owners else SANDBOX_UID
+
+
+def _groups_of(devices: Sequence[str]) -> list[int]:
+    """The groups that these devices are there for; root's is none."""
+    return sorted({os.stat(device).st_gid for device in devices} - {0})
 
 
 def _bind(mount: Mount, target: str, uid: int) -> Bind:

@@ -8,8 +8,8 @@ and all of it is gone when they are.
 Where a source belongs to somebody else and is private or to be written to, it is bound with its owner mapped to the
 sandbox's uid (mount_setattr(2), "ID-mapped mounts"): what is written there belongs, on disk, to the folder's owner.
 
-Reads `{"uid": n, "binds": [[source, path beneath STAGE, owner to map or null] ...], "argv": [...], "env": {...}}` from
-the descriptor that its only argument names.
+Reads `{"uid": n, "groups": [n ...], "binds": [[source, path beneath STAGE, owner to map or null] ...], "argv": [...],
+"env": {...}}` from the descriptor that its only argument names.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ def main() -> None:
     with open(int(sys.argv[1]), "rb") as plan_file:
         plan = json.load(plan_file)
     _stage(plan["binds"], plan["uid"])
-    _become(plan["uid"])
+    _become(plan["uid"], plan["groups"])
     os.chdir("/")
     os.execve(plan["argv"][0], plan["argv"], plan["env"])  # noqa: S606
 
@@ -90,8 +90,8 @@ def _mapping(owner: list[int], uid: int) -> int:
         os.waitpid(child, 0)
 
 
-def _become(uid: int) -> None:
-    os.setgroups([])
+def _become(uid: int, groups: list[int]) -> None:
+    os.setgroups(groups)
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)  # leaving uid 0 clears every capability
     _call("prctl", PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))

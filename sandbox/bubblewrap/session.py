@@ -19,6 +19,8 @@ class BubblewrapSession:
     """A descriptor of the first process inside (pidfd): it cannot come to mean another process."""
     after: ExitStack
     """What is undone when every process is gone."""
+    attending: asyncio.Task[None] | None = None
+    """Whoever carries its connections outward, if it may have any; done soon after the forwarder is dead."""
     _ending: asyncio.Task[int] = field(init=False)
 
     def __post_init__(self) -> None:

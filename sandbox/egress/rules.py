@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from typing_extensions import override
+
 _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
 )
@@ -17,6 +19,7 @@ class Rule:
     """In small letters, without a trailing dot; never an address."""
     port: int
 
+    @override
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 

@@ -46,7 +46,7 @@ class Process:
             self.process.kill()
 
 
-async def launch(server: ServerOptions, profile: str) -> Process:
+async def launch(server: ServerOptions, *, driver: str, task: str) -> Process:
     process = await asyncio.create_subprocess_exec(
         *server.command, env=dict(server.env), stdin=-1, stdout=-1, stderr=-1
     )

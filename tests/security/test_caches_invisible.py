@@ -19,7 +19,7 @@ import pytest
 from biscuit_auth import Algorithm, Biscuit, BlockBuilder, PublicKey
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from support.mortal import NoWalls
+from support.mortal import NO_WALLS
 from support.scene import OPERATOR, PACK, PAYEE, SOAK, STRANGER
 
 from gateway.bootstrap import Running, running
@@ -49,7 +49,6 @@ from policies.jsonvalue import JSONObject
 from policies.label import Label
 from policies.pack import Form
 from policies.packs import load_pack
-from sandbox.driver import GUARANTEES, Capabilities
 
 TEXT = {"type": "string"}
 TOOLS: dict[str, JSONObject] = {
@@ -163,12 +162,7 @@ async def world(place: Path) -> AsyncIterator[World]:
     pack = place / "till.toml"
     pack.write_text(PACK)
     server = ServerOptions(name="till", command=("/no/such/till",), pack=str(pack))
-    walls = Walls(
-        driver=NoWalls(),
-        capabilities=Capabilities(verified=frozenset(GUARANTEES)),
-        profiles=SHIPPED,
-        state=Path("none"),
-    )
+    walls = Walls(tried=(NO_WALLS,), profiles=SHIPPED)
     options = Options(state=place / "state", port=0, sandboxes=SHIPPED, servers={"till": server})
     async with running(options, walls) as gateway:
         clock, road = Clock(), Answers()

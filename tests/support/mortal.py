@@ -21,7 +21,7 @@ from gateway.errors import PratiqueError
 from gateway.options import Options
 from gateway.settings import SHIPPED
 from gateway.walls import Walls
-from sandbox.driver import GUARANTEES, Capabilities, Session
+from sandbox.driver import GUARANTEES, Capabilities, Outlet, Session, Tried
 from sandbox.spec import Spec
 from support.scene import PACK, hang_up, real_walls, till
 
@@ -120,9 +120,13 @@ class NoWalls:
     async def probe(self) -> Capabilities:
         return Capabilities(verified=frozenset(GUARANTEES))
 
-    async def start(self, spec: Spec) -> Session:
+    async def start(self, spec: Spec, outlet: Outlet | None = None) -> Session:
         process = await asyncio.create_subprocess_exec(*spec.argv, env=dict(spec.env), stdin=-1, stdout=-1, stderr=-1)
         return _Plain(process)
+
+
+NO_WALLS = Tried(name="bubblewrap", driver=NoWalls(), capabilities=Capabilities(verified=frozenset(GUARANTEES)))
+"""In the place of the real driver."""
 
 
 class _Plain:
@@ -131,7 +135,7 @@ class _Plain:
         assert process.stdout
         assert process.stderr
         self._process = process
-        self.stdin, self.stdout, self.stderr, self.pid = process.stdin, process.stdout, process.stderr, process.pid
+        self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
 
     async def wait(self) -> int:
         return await self._process.wait()
@@ -157,7 +161,7 @@ _CHILDREN: set[int] = set()
 
 async def _live(wanted: dict[str, Any]) -> None:
     real, jitter, pack = wanted.pop("real", False), wanted.pop("jitter", False), wanted.pop("pack", PACK)
-    walls = Walls(driver=NoWalls(), capabilities=await NoWalls().probe(), profiles=SHIPPED, state=Path("none"))
+    walls = Walls(tried=(NO_WALLS,), profiles=SHIPPED)
     more = ("--jitter",) if jitter else ()
     servers = [till(Path(folder), *more, name=Path(folder).name, pack=pack) for folder in wanted.pop("tills")]
     wanted["unsafe_without"] = frozenset(wanted.get("unsafe_without", ()))

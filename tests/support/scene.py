@@ -34,7 +34,7 @@ from gateway.stores import tickets
 from gateway.stores.sessions import LedgerSessions
 from gateway.stores.tickets import Ticket, TicketState
 from gateway.walls import Walls
-from sandbox.bubblewrap import Bubblewrap
+from sandbox.drivers import tried
 
 OPERATOR = "test:operator"
 SERVERS = Path(__file__).parents[1] / "servers"
@@ -130,8 +130,7 @@ _WALLS: list[Walls] = []
 async def real_walls() -> Walls:
     """The real driver, tried on this machine once for all scenarios."""
     if not _WALLS:
-        driver = Bubblewrap.find()
-        _WALLS.append(Walls(driver=driver, capabilities=await driver.probe(), profiles=SHIPPED, state=Path("none")))
+        _WALLS.append(Walls(tried=await tried(("bubblewrap",)), profiles=SHIPPED))
     return _WALLS[0]
 
 

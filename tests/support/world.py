@@ -32,6 +32,7 @@ from gateway.stores.tasks import Task, TokenRow
 from policies.action import Action, Kind, Subject
 from policies.bundle import InForce, load
 from policies.capability import Refused
+from policies.case import Offer
 from policies.describe import Survey, described
 from policies.grant import Grant
 from policies.jsonvalue import JSONObject, canonical
@@ -160,7 +161,7 @@ class World:
             key=b"k" * 32,
             definitions=self.definitions,
             packs={"bank": PACK},
-            confines={"bank": Confines(demanded=frozenset(), verified=frozenset(), sealed=False)},
+            confines={"bank": Confines(demanded=frozenset(), offers=(Offer("bubblewrap", frozenset()),), sealed=False)},
             clock=self.clock,
         )
         servers = {"bank": ServerOptions(name="bank", command=("bank",))}

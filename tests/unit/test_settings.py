@@ -6,7 +6,7 @@ import pytest
 
 from gateway.errors import ConfigError
 from gateway.options import Access, Definitions, Mount, Network
-from gateway.settings import STANDARD, STRICT, find_file, read_settings
+from gateway.settings import STANDARD, STRICT, VM, find_file, read_settings
 
 BANK = '[server.bank]\ncommand = ["bank-server"]\n'
 
@@ -35,7 +35,7 @@ def test_a_file_of_every_key_reads_into_one_tree(tmp_path: Path) -> None:
             [server.bank]
             command = ["python3", "-P", "-m", "bank"]
             env = { LOG = "info" }
-            mounts = ["~/accounts:ro", "/srv/ledger:rw", "/srv/plain"]
+            mounts = ["~/accounts:ro", "/srv/ledger:rw", "/srv/plain", "/srv/now:direct"]
             sandbox = "tight"
             network = "host"
             pack = "packs/bank.toml"
@@ -66,8 +66,9 @@ def test_a_file_of_every_key_reads_into_one_tree(tmp_path: Path) -> None:
     assert bank.command == ("python3", "-P", "-m", "bank")
     assert bank.mounts == (
         Mount(path=Path.home() / "accounts"),
-        Mount(path=Path("/srv/ledger"), access=Access.DIRECT),
+        Mount(path=Path("/srv/ledger"), access=Access.REVIEW),
         Mount(path=Path("/srv/plain")),
+        Mount(path=Path("/srv/now"), access=Access.DIRECT),
     )
     assert (bank.network, bank.definitions) == (Network.HOST, Definitions.REQUIRE_APPROVAL)
     assert bank.pack == str(tmp_path / "packs/bank.toml")
@@ -87,7 +88,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
 
     assert find_file() is None
     assert options.state == tmp_path / "states/pratique"
-    assert options.sandboxes == {"strict": STRICT, "standard": STANDARD}
+    assert options.sandboxes == {"strict": STRICT, "standard": STANDARD, "vm": VM}
     assert options.servers == {}
 
 
@@ -132,10 +133,6 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path: Path, text
         ('[policy]\nengine = "opa"\n', "policy.engine"),
         ('[policy]\nurl = "http://127.0.0.1:8181"\n', "policy.url"),
         ('[store]\nurl = "postgresql+psycopg://db"\n', "store.url"),
-        ('[sandbox.x]\ndriver = "vm"\n', "sandbox.x.driver"),
-        ('[sandbox.x]\ndriver = "runc"\n', "sandbox.x.driver"),
-        ('[sandbox.x]\ndriver = "gvisor"\n', "sandbox.x.driver"),
-        ('[sandbox.x]\negress = ["api.example.com:443"]\n', "sandbox.x.egress"),
     ],
 )
 def test_a_part_that_is_not_built_yet_is_refused_rather_than_ignored(tmp_path: Path, text: str, key: str) -> None:
@@ -160,10 +157,27 @@ def test_a_part_that_is_not_built_yet_is_refused_rather_than_ignored(tmp_path: P
         ),
         ('[sandbox.a]\nguarantees = ["x"]\n', "sandbox.a.guarantees[0]: Invalid enum value 'x'; one of: filesystem, "),
         ('[server.b]\ncommand = "b"\n', 'server.b.command: Expected `array`, got `str`; it is a list, such as ["npx",'),
-        (BANK + 'mounts = ["/x:wx"]\n', "server.bank.mounts: '/x:wx': the mode 'wx' is neither ro nor rw"),
+        ('[sandbox.a]\ndriver = "docker"\n', "sandbox.a.driver: Invalid enum value 'docker'; one of: bubblewrap, runc, "),
+        ('[sandbox.a]\negress = ["https://api.example.com"]\n', "sandbox.a: 'https://api.example.com' is no destination"),
+        ('[sandbox.a]\negress = ["10.0.0.1:443"]\n', "sandbox.a: '10.0.0.1:443': '10.0.0.1' is no host name"),
+        ('[sandbox.a]\nsecrets = { "a.example:443" = "X: ${T}" }\n', "sandbox.a.secrets: a.example:443 is not in its egress"),
+        (
+            '[sandbox.a]\negress = ["a.example:443"]\nsecrets = { "a.example:443" = "X: t0ken" }\n',
+            "sandbox.a: the value of X names no variable: write ${NAME}",
+        ),
+        (BANK + 'image = "base"\n', "server.bank.image"),
+        (
+            BANK + 'sandbox = "w"\nmounts = ["/x:rw"]\n[sandbox.w]\nwarm = 1\n',
+            "server.bank: profile 'w' keeps processes warm",
+        ),
+        (
+            BANK + 'sandbox = "w"\nnetwork = "host"\n[sandbox.w]\negress = ["a.example:443"]\n',
+            'server.bank: network = "host" goes past the egress list',
+        ),
+        (BANK + 'mounts = ["/x:wx"]\n', "server.bank.mounts: '/x:wx': the mode 'wx' is none of ro, rw, direct"),
         (BANK + 'env = { "A=B" = "1" }\n', "server.bank.env: 'A=B': a variable's name is not empty and holds no '='"),
         (BANK + 'env = { A = "\\u0000" }\n', "server.bank.env: 'A': no variable can hold NUL"),
-        (BANK + 'sandbox = "loose"\n', "server.bank.sandbox: no profile is called 'loose'; there are standard, strict"),
+        (BANK + 'sandbox = "loose"\n', "server.bank.sandbox: no profile is called 'loose'; there are standard, strict, vm"),
         (BANK + 'mounts = ["here:ro"]\n', "server.bank.mounts: 'here:ro' is not absolute"),
         (BANK + BANK, "Cannot declare ('server', 'bank') twice"),
         ('[server.Bank]\ncommand = ["b"]\n', "server.Bank: a server's name is"),

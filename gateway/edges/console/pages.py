@@ -111,6 +111,7 @@ def _routes(office: Office) -> APIRouter:
             lately=lately,
             tasks=list(reversed(office.control.tasks(limit=500)))[:50],
             servers=office.servers.listed(),
+            workspaces=await office.workspaces.listed(),
             now=now,
         )
 
@@ -140,6 +141,17 @@ def _routes(office: Office) -> APIRouter:
         shown = office.control.task(name)
         events = query(office.reader, Filter(task=name), limit=MOST_EVENTS)
         return await asyncio.to_thread(_task_page, shown, events, _read(office, name))
+
+    @routes.get("/workspaces/{name}")
+    async def workspace(name: str, request: Request) -> Response:
+        operator_of(office, request)
+        try:
+            found = await office.workspaces.shown(name)
+        except OperatorError as error:
+            if error.status != 404:
+                raise
+            found = None  # dropped, or nothing was ever written: no reason to alarm anybody
+        return await _page("workspace.html", task=name, found=found)
 
     @routes.get("/servers/{name}")
     async def server(name: str, request: Request) -> Response:

@@ -11,14 +11,14 @@ from gateway.stages.policy import Policy
 from policies.action import Action, Kind, Subject
 from policies.bundle import Bundle, InForce, Sources
 from policies.capability import Authority, Refused, Undecided, new_private_key
-from policies.case import Case, Snapshot
+from policies.case import Case, Offer, Snapshot
 from policies.engine import Decision
 from policies.grant import Grant
 from policies.jsonvalue import JSONObject
 from policies.label import CLEAN
 from policies.proofs import ProofIndex
 from policies.rules import parse_rule
-from policies.verdict import Code, Reason
+from policies.verdict import Code, Reason, Verdict
 
 GRANT = Grant(rules=(parse_rule("bank.pay(amount <= 10)"), parse_rule("bank.*")), expires=100.0)
 SUBJECT = Subject(principal="ana", agent="agt_1", task="task_1", holder="agt_1", root="tok_1", token="tok_1")
@@ -124,6 +124,23 @@ async def test_a_policy_with_nothing_against_it_permits() -> None:
 @pytest.mark.promise("no-sandbox-no-run")
 async def test_a_guarantee_that_is_not_held_is_named() -> None:
     demanded = frozenset({"network", "syscalls", "filesystem"})
-    after = await Confinement().consider(case(demanded=demanded, guarantees=frozenset({"filesystem", "more"})))
-    assert after.verdict.denials == {Reason(Code.NO_SANDBOX, "not enforced on this machine: network, syscalls")}
-    assert not (await Confinement().consider(case(demanded=demanded, guarantees=demanded))).is_denied
+    weak = Offer("bubblewrap", frozenset({"filesystem", "more"}))
+    after = await Confinement().consider(case(demanded=demanded, offers=(weak,)))
+    assert after.verdict.denials == {
+        Reason(Code.NO_SANDBOX, "no sandbox holds what is demanded: bubblewrap lacks network, syscalls")
+    }
+    strong = Offer("vm", demanded | {"kernel"})
+    held = await Confinement().consider(case(demanded=demanded, offers=(weak, Offer("runc", demanded), strong)))
+    assert (held.is_denied, held.sandbox) == (False, "runc")
+
+
+@pytest.mark.promise("policy-demands-walls")
+async def test_a_policy_that_demands_more_gets_a_sandbox_that_holds_it_or_none() -> None:
+    usual = frozenset({"network"})
+    offers = (Offer("bubblewrap", usual), Offer("gvisor", usual | {"kernel"}))
+    demands = Verdict(obligations=frozenset({"sandbox:kernel"}))
+    held = await Confinement().consider(case(demanded=usual, offers=offers).joined(demands))
+    assert held.sandbox == "gvisor"
+    assert (await Confinement().consider(case(demanded=usual, offers=offers))).sandbox == "bubblewrap"
+    assert (await Confinement().consider(case(demanded=usual, offers=offers[:1]).joined(demands))).is_denied
+    assert (await Confinement().consider(case(demanded=frozenset(), offers=()))).is_denied

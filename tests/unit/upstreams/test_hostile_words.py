@@ -198,7 +198,7 @@ class Harbour:
             start_s=5,
         )
 
-    async def _launch(self, server: ServerOptions, profile: str) -> Scripted:
+    async def _launch(self, server: ServerOptions, *, driver: str, task: str) -> Scripted:
         self.launched += 1
         return self.sessions[server.name]()
 

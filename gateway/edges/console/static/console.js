@@ -55,6 +55,19 @@ function accept(button) {
   return send([button], () => post(`/api/v1/servers/${server}/accept`, { tool, seen }));
 }
 
+function settle(form, buttons, decision) {
+  const { task, digest } = form.dataset;
+  const boxes = [...document.querySelectorAll("input[name=path]")];
+  const chosen = boxes.filter((box) => box.checked).map((box) => box.value);
+  if (decision === "drop") return send(buttons, () => post(`/api/v1/workspaces/${task}/drop`, { digest }));
+  if (chosen.length === 0) {
+    document.getElementById("said").textContent = "Nothing is chosen.";
+    return undefined;
+  }
+  const paths = chosen.length === boxes.length ? [] : chosen;
+  return send(buttons, () => post(`/api/v1/workspaces/${task}/apply`, { digest, paths }));
+}
+
 function wake(buttons, act) {
   for (const button of buttons) {
     button.addEventListener("click", () => act(button));
@@ -113,6 +126,12 @@ document.addEventListener("DOMContentLoaded", () => {
     form.addEventListener("submit", (event) => event.preventDefault());
     const buttons = form.querySelectorAll("button");
     wake(buttons, (button) => decide(form, buttons, button.value));
+  }
+  const changes = document.getElementById("workspace");
+  if (changes) {
+    changes.addEventListener("submit", (event) => event.preventDefault());
+    const buttons = changes.querySelectorAll("button");
+    wake(buttons, (button) => settle(changes, buttons, button.value));
   }
   wake(document.querySelectorAll("button[data-accept]"), accept);
 });

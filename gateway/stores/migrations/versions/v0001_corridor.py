@@ -65,6 +65,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("task", "tool", "path", "form", "value"),
     )
     op.create_table(
+        "file_labels",
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("server", sa.String(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("time", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("path", "server"),
+    )
+    op.create_table(
         "marks",
         sa.Column("holder", sa.String(), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),

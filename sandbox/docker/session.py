@@ -1,0 +1,113 @@
+"""A running container: its streams, and the certainty that nothing outlives it."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sandbox.docker.engine import Answer, Engine, Refused
+from sandbox.docker.stream import Stream
+from sandbox.errors import SandboxError
+
+LOST: Final = 137
+"""The status where the engine did not live to tell it: as of a program that was killed."""
+
+KILL_S: Final = 10.0
+"""How long a killed container may take to be gone before it is given up as lost."""
+
+FINISH_S: Final = 5.0
+REMOVE_S: Final = 20.0
+_AGAIN_S: Final = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class Remover:
+    """Removes containers, and remembers those that an engine in trouble did not let it."""
+
+    engine: Engine
+    left: set[str] = field(default_factory=set)
+
+    async def remove(self, container: str) -> None:
+        """Whatever runs in it is killed. Never raises: what is left is removed before the next start."""
+        self.left.add(container)
+        with suppress(SandboxError, TimeoutError):
+            async with asyncio.timeout(REMOVE_S):
+                while not await self._is_gone(container):  # noqa: ASYNC110  # only the engine knows when
+                    await asyncio.sleep(_AGAIN_S)
+            self.left.discard(container)
+
+    async def catch_up(self) -> None:
+        await asyncio.gather(*map(self.remove, list(self.left)))
+
+    async def _is_gone(self, container: str) -> bool:
+        try:
+            await self.engine.call("DELETE", f"/containers/{container}", query={"force": 1, "v": 1})
+        except Refused as refused:
+            if refused.status == 404:
+                return True
+            if refused.status != 409:  # it is being removed already
+                raise
+            return False
+        return True
+
+
+@dataclass(slots=True, kw_only=True)
+class DockerSession:
+    """One container, from the moment its program runs."""
+
+    remover: Remover
+    container: str
+    output: Stream
+    """Its stdin and stdout."""
+    errors: Stream
+    exit: Answer
+    """Open until the program ends."""
+    serving: "asyncio.Task[None] | None" = None
+    """The outlet's, while there is one."""
+    _ending: asyncio.Task[int] = field(init=False)
+    _killing: asyncio.Task[None] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._ending = asyncio.create_task(self._end(), name="container end")
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter:
+        return self.output.writer
+
+    @property
+    def stdout(self) -> asyncio.StreamReader:
+        return self.output.reader
+
+    @property
+    def stderr(self) -> asyncio.StreamReader:
+        return self.errors.reader
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._ending)
+
+    def kill(self) -> None:
+        if not self._ending.done() and self._killing is None:
+            self._killing = asyncio.create_task(self._kill(), name="container kill")
+
+    async def _kill(self) -> None:
+        with suppress(SandboxError):
+            await self.remover.engine.call("POST", f"/containers/{self.container}/kill", timeout_s=KILL_S)
+            await asyncio.sleep(KILL_S)
+        self.exit.close()  # no engine, or one that cannot kill
+
+    async def _end(self) -> int:
+        status = await self._status()
+        if self.serving is not None:
+            self.serving.cancel()
+        await asyncio.gather(self.output.finish(FINISH_S), self.errors.finish(FINISH_S))
+        await self.remover.remove(self.container)
+        if self._killing is not None:
+            self._killing.cancel()
+        return status
+
+    async def _status(self) -> int:
+        try:
+            told: Any = await self.exit.read()
+            return int(told["StatusCode"])
+        except (SandboxError, TypeError, KeyError, ValueError):
+            return LOST

@@ -1,0 +1,117 @@
+"""What sandboxes could leave behind on this machine: processes, containers, mounts, control groups, files, descriptors.
+
+What is told apart by its owner (children, containers, groups) must be gone at once. Places that others use as well are
+watched a while: what stays there is a remainder, what goes was somebody else's.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from typing_extensions import override
+
+GONE_S: Final = 10.0
+SERVANTS = (b"containerd-shim", b"runsc", b"qemu-system", b"bwrap")
+"""Programs that stand between a gateway and what it started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """As sentences, so that a difference reads as what it is."""
+
+    own: frozenset[str]
+    common: frozenset[str]
+
+
+def footprint(owner: int | None = None) -> Footprint:
+    """Of the gateway `owner`; None: this process, whose descriptors count too."""
+    pid = owner or os.getpid()
+    own = {*_descendants(pid), *_containers(pid), *_groups(f"pratique-{pid}-")}
+    if owner is None:
+        own.add(f"{len(os.listdir('/proc/self/fd'))} descriptors")
+    return Footprint(frozenset(own), frozenset((*_servants(), *_mounts(), *_groups(""), *_files())))
+
+
+async def left_since(before: Footprint, owner: int | None = None) -> frozenset[str]:
+    """What is there now and was not, and does not go."""
+    after = footprint(owner)
+    common = after.common - before.common
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GONE_S):
+            while common:
+                await asyncio.sleep(0.2)
+                common &= footprint(owner).common
+    return (after.own - before.own) | common
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Every process that this one started, however indirectly."""
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, children.read_text().split()):
+                yield child
+                yield from descendants(child)
+
+
+def _descendants(pid: int) -> Iterator[str]:
+    for child in descendants(pid):
+        yield f"process {child}: {_command(child).replace(bytes(1), b' ').decode(errors='replace')[:80]}"
+
+
+def _servants() -> Iterator[str]:
+    for place in Path("/proc").glob("[0-9]*"):
+        program = os.path.basename(_command(int(place.name)).partition(b"\0")[0])
+        if program.startswith(SERVANTS):
+            yield f"{program.decode()} {place.name}"
+
+
+def _command(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def _mounts() -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        words = line.split()
+        yield f"mount {words[4]}"
+
+
+def _groups(prefix: str) -> Iterator[str]:
+    for folder, below, _ in os.walk("/sys/fs/cgroup"):
+        yield from (f"group {folder}/{name}" for name in below if name.startswith(prefix))
+
+
+def _files() -> Iterator[str]:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pratique"
+    for place in (*Path(tempfile.gettempdir()).glob("pratique*"), *Path("/dev/shm").iterdir(), *cache.rglob("*")):
+        yield f"file {place}"
+
+
+class _Engine(HTTPConnection):
+    """HTTP over the engine's socket."""
+
+    @override
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(os.environ["DOCKER_HOST"].removeprefix("unix://"))
+
+
+def _containers(pid: int) -> Iterator[str]:
+    engine = _Engine("engine")
+    engine.request("GET", f"/containers/json?all=1&filters={quote(json.dumps({'label': ['dev.pratique.owner']}))}")
+    found = json.loads(engine.getresponse().read())
+    engine.close()
+    for one in found:
+        if one["Labels"]["dev.pratique.owner"].partition(":")[0] == str(pid):
+            yield f"container {one['Id'][:12]}: {one['State']}"
