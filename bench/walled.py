@@ -63,20 +63,20 @@ async def _measure(folder: Path, rounds: int, calls: int) -> None:
     names = ("none", *FINDERS)
     command = (sys.executable, "-c", (HERE / "echo.py").read_text())  # no file: no mount, so sealed
     profiles = {name: SandboxOptions(driver=name, guarantees=frozenset()) for name in names}
-    servers = {
-        name: ServerOptions(name=name, command=command, sandbox=name, pack=str(HERE / "bench.toml")) for name in names
-    }
+    pack = (HERE / "bench.toml").read_text()
+    servers = {}
+    for name in names:
+        own = folder / f"{name}.toml"
+        own.write_text(pack.replace('"bench"', f'"{name}"').replace("bench =", f"{name} ="))
+        servers[name] = ServerOptions(name=name, command=command, sandbox=name, pack=str(own))
     options = Options(state=folder / "state", port=0, servers=servers, sandboxes=profiles)
     async with running(options, Walls(tried=(bare, *found), profiles=profiles)) as gateway:
-        allow = [f'{name}.{tool}(to in ["d0"])' for name in names for tool in ("write",)] + [f"{n}.look" for n in names]
-        granted = await gateway.control.grant(text="bench", allow=allow, by="bench")
-        subject = gateway.control.authority.read(granted.token, time.time())
-        assert isinstance(subject, Subject)
+        subjects = {name: await _subject(gateway, name) for name in names}
         medians: dict[tuple[str, str], list[float]] = {}
         for number in range(rounds + 1):
             for tool in ("write", "look"):
                 for name in names:
-                    took = await _calls(gateway, subject, name, tool, calls if number else 20)
+                    took = await _calls(gateway, subjects[name], name, tool, calls if number else 20)
                     if number:  # the first round starts the servers and warms up
                         medians.setdefault((tool, name), []).append(took)
             print(f"round {number}/{rounds}", file=sys.stderr, flush=True)
@@ -85,6 +85,14 @@ async def _measure(folder: Path, rounds: int, calls: int) -> None:
     for (tool, name), times in medians.items():
         ratio = statistics.median(a / b for a, b in zip(times, medians[tool, "none"], strict=True))
         print(f"| {tool} | {name} | {1e3 * statistics.median(times):.2f} | {ratio:.2f}x |")
+
+
+async def _subject(gateway: Running, server: str) -> Subject:
+    allow = [f'{server}.write(to in ["d0"])', f"{server}.look"]
+    granted = await gateway.control.grant(text="bench", allow=allow, by="bench")
+    subject = gateway.control.authority.read(granted.token, time.time())
+    assert isinstance(subject, Subject)
+    return subject
 
 
 async def _calls(gateway: Running, subject: Subject, server: str, tool: str, calls: int) -> float:

@@ -50,6 +50,7 @@ class _Ahead:
 
     def kill(self) -> None:
         self.session.kill()
+        self.session.stdin.close()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -62,7 +62,8 @@ class Walls:
             if one.name == name and one.driver is not None and offer and confines.demanded <= offer.verified:
                 return one.driver
         lacking = "; ".join(why for one in self.tried for why in self._lacks(server, one, confines.demanded))
-        raise SandboxError("sandbox", f"'{server.sandbox}' cannot be had here: {lacking}", "`pratique doctor` says more.")
+        what = f"'{server.sandbox}' cannot be had here: {lacking}"
+        raise SandboxError("sandbox", what, "`pratique doctor` says more.")
 
     def _lacks(self, server: ServerOptions, one: Tried, demanded: frozenset[str]) -> Iterable[str]:
         if self.profiles[server.sandbox].driver in (None, one.name):
@@ -70,8 +71,10 @@ class Walls:
                 yield f"{one.name}: {guarantee}: {one.capabilities.why_not.get(guarantee, 'not enforced')}"
 
 
-async def try_walls(servers: Collection[ServerOptions], profiles: Mapping[str, SandboxOptions], *, every: bool) -> Walls:
-    """Try, on this machine, the drivers that these servers need, the cheapest first; a dearer one only where it must be.
+async def try_walls(
+    servers: Collection[ServerOptions], profiles: Mapping[str, SandboxOptions], *, every: bool
+) -> Walls:
+    """Try, on this machine, the drivers that these servers need, the cheapest first; a dearer one where it must be.
 
     Args:
         every: whether the policy may ask for more than the profiles promise.

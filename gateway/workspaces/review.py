@@ -29,7 +29,7 @@ from gateway.workspaces.documents import Compared, compared, digest_of, document
 from policies.label import Label, join_all
 from sandbox.errors import SandboxError
 from sandbox.spec import Mount
-from sandbox.workspace import Action, Change, commit, diff, drop, unfinished
+from sandbox.workspace import Action, Change, commit, diff, drop, load, unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,9 @@ class Workspaces:
         async with self._acting:
             for copy in [copy for task in self._copies.tasks() for copy in self._copies.found(task)]:
                 try:
-                    await self._resumed(copy)
+                    await self._finish([copy])
+                    if self._is_over(copy.task):
+                        await asyncio.to_thread(_drop_if_clean, copy)
                 except SandboxError as error:
                     logger.warning("a workspace was left as it is", extra={"task": copy.task, "error": str(error)})
 
@@ -143,6 +145,7 @@ class Workspaces:
     async def _apply(
         self, task: str, server: str | None, paths: frozenset[str], digest: str, by: str
     ) -> dict[str, Any]:
+        await self._finish(await asyncio.to_thread(self._copies.found, task, server))
         found = await self._as_shown(task, server, digest)
         if not paths and any(one.difference.more for one in found):
             raise OperatorError("there are more changes than can be shown: name the paths to apply, or drop it all")
@@ -162,6 +165,7 @@ class Workspaces:
         return {"applied": [path for path in done if path not in named], "left": left}
 
     async def _drop(self, task: str, server: str | None, digest: str, by: str) -> dict[str, Any]:
+        await self._finish(await asyncio.to_thread(self._copies.found, task, server))
         found = await self._as_shown(task, server, digest) if digest else None
         copies = [one.copy for one in found] if found else await asyncio.to_thread(self._copies.found, task, server)
         if not copies:
@@ -174,14 +178,14 @@ class Workspaces:
             await asyncio.to_thread(drop, copy.staged.folder)
         return {"task": task, "dropped": _sources(copies)}
 
-    async def _resumed(self, copy: Copy) -> None:
-        left = await asyncio.to_thread(unfinished, copy.staged)
-        if left is not None:
-            note = {**left.note, "resumed": True}
-            await self._record_applied([(copy, left)], note)
-            await self._commit([(copy, left)], note)
-        elif self._is_over(copy.task) and not (await asyncio.to_thread(diff, copy.staged)).changes:
-            await asyncio.to_thread(drop, copy.staged.folder)
+    async def _finish(self, copies: Sequence[Copy]) -> None:
+        """What an apply left to do when a crash, or a disk, stopped it."""
+        for copy in copies:
+            left = await asyncio.to_thread(unfinished, copy.staged)
+            if left is not None:
+                note = {**left.note, "resumed": True}
+                await self._record_applied([(copy, left)], note)
+                await self._commit([(copy, left)], note)
 
     async def _as_shown(self, task: str, server: str | None, digest: str) -> list[Compared]:
         found = await asyncio.to_thread(self._found, task, server)
@@ -290,6 +294,11 @@ def _told() -> Iterator[None]:
         yield
     except SandboxError as error:
         raise OperatorError(str(error)) from error
+
+
+def _drop_if_clean(copy: Copy) -> None:
+    if (staged := load(copy.staged.folder)) is not None and not diff(staged).changes:
+        drop(staged.folder)
 
 
 def _none_of(task: str, server: str | None) -> OperatorError:

@@ -152,7 +152,7 @@ class Docker:
         except Refused as refused:
             if refused.status != 404:
                 raise
-            self.images.forget()
+            self.images.forget()  # its image is not there any more
             await self._create_from(name, spec, user, pids)
 
     async def _create_from(self, name: str, spec: Spec, user: User, pids: int) -> None:
@@ -174,6 +174,8 @@ class Docker:
             cgroup_namespace=self.cgroup_namespace,
         )
         await self.engine.call("POST", "/containers/create", request, query={"name": name})
+        if spec.image is not None:
+            await self.images.check_shell(spec.image, name)
 
     async def _attach(self, undo: AsyncExitStack, name: str, **streams: int) -> Stream:
         kind = 2 if "stderr" in streams else 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from sandbox.docker.engine import Engine, Refused, Upload
+from sandbox.docker.mends import mend_for
 from sandbox.docker.reaper import LABEL
 from sandbox.errors import SandboxError
 from sandbox.spec import Image
@@ -27,6 +28,7 @@ class Images:
 
     engine: Engine
     _ids: dict[str, str] = field(default_factory=dict)
+    _with_shell: set[str] = field(default_factory=set)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Protects the engine from importing the same archive twice at once."""
 
@@ -53,6 +55,22 @@ class Images:
         async with self._one_at_a_time:
             found = await self._find(digest)
             return found or await self._import(digest, io.BytesIO(archive), len(archive))
+
+    async def check_shell(self, image: Image, container: str) -> None:
+        """See that a container made from an image has what holds its program until it may run.
+
+        Raises:
+            SandboxError: it has no /bin/sh.
+        """
+        if image.digest in self._with_shell:
+            return
+        try:
+            await self.engine.call("HEAD", f"/containers/{container}/archive", query={"path": "/bin/sh"})
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+            raise SandboxError("image", f"{image.digest} has no /bin/sh", mend_for("/bin/sh")) from refused
+        self._with_shell.add(image.digest)
 
     def forget(self) -> None:
         """Look again: somebody has removed one."""

@@ -75,22 +75,25 @@ def labels() -> dict[str, str]:
     return {LABEL: "1", OWNER: this_owner(), PROCESSES: these_processes()}
 
 
-_guards: dict[tuple[int, str], int] = {}
+_guards: dict[tuple[int, str], tuple[int, int]] = {}
 
 
 def guard(path: str) -> None:
     """See that this process has a watchdog at that engine; one each, until it ends. Raises OSError."""
     key = os.getpid(), path  # a forked process is another owner
-    if key not in _guards or not _is_running(_guards[key]):
+    if key not in _guards or not _is_running(_guards[key][0]):
         _guards[key] = watch(path, this_owner())
 
 
-def watch(path: str, owner: str) -> int:
-    """Start the watchdog of a process, its number. The pipe stays open until this process ends, however it does."""
-    theirs, _ours = os.pipe()
+def watch(path: str, owner: str) -> tuple[int, int]:
+    """Start the watchdog of a process: its number, and the pipe that sets it off when it closes. Raises OSError.
+
+    It is deaf to what a terminal or a service manager may send to all of a service.
+    """
+    theirs, ours = os.pipe()
     null = os.open(os.devnull, os.O_WRONLY)
     try:
-        return os.posix_spawn(
+        watchdog = os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-S", "-B", __file__, path, owner],
             {},
@@ -100,10 +103,15 @@ def watch(path: str, owner: str) -> int:
                 (os.POSIX_SPAWN_DUP2, null, 2),
             ],
             setsid=True,
+            setsigmask=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
         )
+    except OSError:
+        os.close(ours)
+        raise
     finally:
         os.close(theirs)
         os.close(null)
+    return watchdog, ours
 
 
 def _is_running(child: int) -> bool:
@@ -133,8 +141,6 @@ def _started(pid: int) -> str:
 
 
 def _main(path: str, owner: str) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a terminal or a service manager may mean all of them
     while os.read(0, 4096):
         pass
     ends_at, empty = time.monotonic() + LAST_LOOK_S, 0

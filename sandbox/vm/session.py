@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +13,10 @@ from sandbox.vm.wires import Wires
 logger = logging.getLogger(__name__)
 
 _COUNT_BYTES: Final = 8
+_ALL: Final = 1 << 64
+
+_LINGER_S: Final = 0.2
+"""What lies in the sockets of a machine that is gone is read for so long; who reads slowly loses it."""
 
 _LOST: Final = 128 + signal.SIGKILL
 """The status of a program whose machine went away."""
@@ -58,11 +63,14 @@ class VMSession:
         status = await self._told()
         self.emulator.kill()
         await self.emulator.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                await self._arrived(_ALL, _ALL)
+        last_words = b""
         if status is None and not self._killed:
-            why = (await self.emulator.stderr.read()).decode(errors="replace").strip()
-            logger.warning("a machine ended by itself", extra={"why": why})
-            self.stderr.feed_data(f"sandbox: the machine ended by itself. {why}\n".encode())
-        self.wires.close()
+            last_words = b"sandbox: the machine ended by itself. " + await self.emulator.stderr.read() + b"\n"
+            logger.warning("a machine ended by itself", extra={"pid": self.pid})
+        self.wires.close(last_words)
         if self.attending is not None:
             await asyncio.wait([self.attending])
         return _LOST if status is None else status
@@ -79,6 +87,9 @@ class VMSession:
         except (ValueError, asyncio.IncompleteReadError):
             return None
         out, err = (int.from_bytes(counts[at : at + _COUNT_BYTES], "little") for at in (0, _COUNT_BYTES))
+        await self._arrived(out, err)
+        return ended
+
+    async def _arrived(self, out: int, err: int) -> None:
         await self.wires["stdout"].reached(out)
         await self.wires["stderr"].reached(err)
-        return ended

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from typing_extensions import override
 
@@ -50,10 +50,9 @@ class Wire(asyncio.StreamReaderProtocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
-        self.transport = transport
-        self.writer = Outward(transport, self, self.reader, asyncio.get_running_loop())
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit it
+        self.writer = Outward(self.transport, self, self.reader, asyncio.get_running_loop())
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -83,6 +82,24 @@ class Wire(asyncio.StreamReaderProtocol):
         self._news.set()
 
 
+class HeldWire(Wire):
+    """One whose reader sees no end before `finish`: something may have to be added to what came."""
+
+    @override
+    def eof_received(self) -> bool:
+        self._end()
+        return False
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+
+    def finish(self, last_words: bytes = b"") -> None:
+        """Once nothing more comes."""
+        self.reader.feed_data(last_words)
+        super().connection_lost(None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wires:
     """The gateway's ends, and while the machine is being started the machine's."""
@@ -90,6 +107,8 @@ class Wires:
     ends: Mapping[str, Wire]
     monitor_socket: socket.socket
     """The monitor's once more, to send descriptors by."""
+    stderr: HeldWire
+    """One of the ends."""
     machines: Mapping[str, socket.socket]
     _closing: ExitStack = field(default_factory=ExitStack)
 
@@ -106,11 +125,13 @@ class Wires:
         for end in self.machines.values():
             end.close()
 
-    def close(self) -> None:
+    def close(self, last_words: bytes = b"") -> None:
+        """Once the machine is gone, or was never there. The last words end its standard error."""
         self.hand_over()
         self.monitor_socket.close()
         for wire in self.ends.values():
             wire.transport.close()
+        self.stderr.finish(last_words)
 
 
 async def lay() -> Wires:
@@ -127,7 +148,10 @@ async def lay() -> Wires:
                 unless_laid.callback(monitor.close)
             unless_laid.callback(ours.close)
             ours.setblocking(False)
-            _, ends[name] = await loop.create_unix_connection(Wire, sock=ours)
+            kind = HeldWire if name == "stderr" else Wire
+            _, ends[name] = await loop.create_unix_connection(kind, sock=ours)
             unless_laid.callback(ends[name].transport.close)
         unless_laid.pop_all()
-    return Wires(ends=ends, monitor_socket=monitor, machines=machines)
+    stderr = ends["stderr"]
+    assert isinstance(stderr, HeldWire)
+    return Wires(ends=ends, stderr=stderr, monitor_socket=monitor, machines=machines)

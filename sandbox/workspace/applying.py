@@ -73,8 +73,10 @@ def prepare(staged: Staged, changes: Sequence[Change], note: Mapping[str, Any]) 
     """(1)-(4). Nothing of the original has changed; where anything is refused, nothing of ours is left either.
 
     Raises:
-        SandboxError: the disk has no room, or the original cannot be written.
+        SandboxError: the disk has no room, the original cannot be written, or an earlier apply waits to be finished.
     """
+    if (staged.folder / JOURNAL).exists():
+        raise SandboxError("workspace", f"an apply to {staged.source} is not finished", "Mend what stopped it first.")
     if refused := tuple(clashes(staged, changes)):
         return refused
     beside = f"{PREFIX}{secrets.token_hex(8)}"

@@ -4,7 +4,7 @@ A test that meets a difference looks here and checks exactly what is written; no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 MIB: Final = 1 << 20
@@ -16,6 +16,8 @@ class Nature:
 
     memory_over_bytes: int = 0
     """How far past the limit the memory of programs may reach."""
+    environment: Mapping[str, str] = field(default_factory=lambda: {"PWD": "/desk"})
+    """What it adds to a program's environment. The shell that sets limits and becomes the program says where it is."""
     root_entries: frozenset[str] = frozenset()
     """What it adds to the root."""
     starts: int
@@ -32,5 +34,5 @@ NATURE: Final[Mapping[str, Nature]] = {
     # An empty file by which Docker's containers know what they are in.
     "runc": Nature(starts=50, root_entries=frozenset({".dockerenv"})),
     "gvisor": Nature(starts=20, root_entries=frozenset({".dockerenv"})),
-    "vm": Nature(starts=10),
+    "vm": Nature(starts=10, environment={}),
 }

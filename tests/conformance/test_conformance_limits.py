@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conformance.nature import NATURE
-from conformance.running import MIB, Ran, python, ran
+from conformance.running import MIB, Ran, limited, python, ran, shell
 
 from sandbox.driver import Driver
 from sandbox.spec import Limits
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.promise("conformance-limits")
 
 TAKING = Path(__file__).with_name("taking.py").read_text()
 
-SMALL = Limits(pids=24, files=64, tmp_bytes=8 * MIB, file_bytes=2 * MIB, memory_bytes=96 * MIB, cpu_s=1)
-LARGE = Limits(pids=96, files=256, tmp_bytes=32 * MIB, file_bytes=16 * MIB, memory_bytes=384 * MIB, cpu_s=60)
+SMALL = Limits(pids=24, files=64, tmp_bytes=8 * MIB, file_bytes=2 * MIB, memory_bytes=96 * MIB)
+LARGE = Limits(pids=96, files=256, tmp_bytes=32 * MIB, file_bytes=16 * MIB, memory_bytes=384 * MIB)
 WANTED = {"pids": 48, "files": 128, "tmp": 16 * MIB, "file": 4 * MIB}
 """More than the small limits give, less than the large ones."""
 OWN_PIDS = 4
@@ -76,10 +76,11 @@ async def test_several_processes_do_not_hold_more_memory_together(driver: Driver
 
 
 async def test_a_process_gets_its_seconds_of_the_processor_and_no_more(driver: Driver) -> None:
-    few = await take(driver, SMALL, "cpu:2.5")
-    enough = await take(driver, replace(LARGE, cpu_s=None), "cpu:2.5")
-    assert few.status - 128 in (signal.SIGKILL, signal.SIGXCPU)
-    assert enough.status == 0
+    busy = shell("echo up; while :; do :; done")
+    few = await ran(driver, limited(busy, cpu_s=1))
+    assert (few.status - 128 in (signal.SIGKILL, signal.SIGXCPU), few.out) == (True, "up\n")
+    enough = await ran(driver, limited(python(TAKING, "cpu:1.5"), cpu_s=60))
+    assert (enough.status, told(enough)["cpu"] >= 1.5) == (0, True)
 
 
 async def take(driver: Driver, limits: Limits, *wanted: str) -> Ran:

@@ -13,10 +13,11 @@ from sandbox.driver import Driver, Session
 
 pytestmark = pytest.mark.promise("conformance-stdio")
 
-LOTS = 64 * MIB
+LOTS = 24 * MIB
 """More than any stream may hold that nobody reads."""
-HELD = 16 * MIB
+HELD = 12 * MIB
 """What pipes, buffers and daemons between us and the program may hold together."""
+CHUNK = MIB // 4
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
@@ -94,9 +95,11 @@ async def test_a_program_that_does_not_read_makes_us_wait_and_gets_it_all_later(
 
 
 async def test_a_program_that_is_not_read_has_to_wait_and_loses_nothing(driver: Driver, folder: Path) -> None:
-    source = f"n=0; while [ $n -lt 512 ]; do head -c 131072 /dev/zero; n=$((n+1)); echo >>{WORK}/written; done"
+    source = (
+        f"n=0; while [ $n -lt {LOTS // CHUNK} ]; do head -c {CHUNK} /dev/zero; n=$((n+1)); echo >>{WORK}/written; done"
+    )
     async with running(driver, shell(source, shared(folder))) as session:
-        written = 131_072 * await _standstill(folder / "written")
+        written = CHUNK * await _standstill(folder / "written")
         assert 0 < written < HELD
         came = 0
         while part := await session.stdout.read(MIB):

@@ -71,13 +71,9 @@ def look(driver: Driver, tmp_path_factory: pytest.TempPathFactory) -> Look:
     return Look(seen=json.loads(ended.out), spec=program, place=place)
 
 
-def test_its_environment_is_what_the_spec_says_and_what_every_sandbox_has(look: Look) -> None:
-    assert look.seen["environment"] == {
-        **ENVIRONMENT,
-        "GIVEN": "g1ven\n'$x'",
-        "LANG": "C",
-        "PWD": "/desk",  # of the shell that sets limits and becomes the program
-    }
+def test_its_environment_is_what_the_spec_says_and_what_every_sandbox_has(look: Look, driver: Driver) -> None:
+    own = NATURE[driver.name].environment
+    assert look.seen["environment"] == {**ENVIRONMENT, "GIVEN": "g1ven\n'$x'", "LANG": "C", **own}
 
 
 def test_its_first_process_says_nothing_of_the_gateway(look: Look) -> None:

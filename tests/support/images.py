@@ -33,6 +33,10 @@ RECIPE: Final = Recipe(
 )
 """In it: `mcp-server-everything`, `mcp-server-filesystem FOLDER`, `mcp-server-git`, and `node`, `python3`, `git`."""
 
+_SOURCES = sorted(Path(images.__file__).parent.glob("*.py"))
+_BUILDER: Final = hashlib.sha256(repr(asdict(RECIPE)).encode() + b"".join(map(Path.read_bytes, _SOURCES))).hexdigest()
+"""The builder as it was imported, and what it is to build."""
+
 
 def built_image() -> Image:
     """The image; built if there is none of this recipe by this builder. May be called from anywhere, also in a loop."""
@@ -41,10 +45,11 @@ def built_image() -> Image:
     with (STATE / "images.lock").open("w") as lock:  # held: one of the tests' processes builds, the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
         stamp = STATE / "images" / "stamp"
-        wanted = _stamp()
-        if not stamp.is_file() or stamp.read_text().split()[0] != wanted:
+        if not stamp.is_file() or stamp.read_text().split()[0] != _BUILDER:
+            if store.entries():
+                store.remove(RECIPE.name)  # an earlier builder's
             entry = _done(build(store, RECIPE, lambda said: None))
-            stamp.write_text(f"{wanted} {entry.reference}")
+            stamp.write_text(f"{_BUILDER} {entry.reference}")
     return store.find(stamp.read_text().split()[1])
 
 
@@ -88,8 +93,3 @@ def _done(work: Coroutine[Any, Any, T]) -> T:
     """Done in a loop of its own, whoever asks."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
-
-
-def _stamp() -> str:
-    sources = sorted(Path(images.__file__).parent.glob("*.py"))
-    return hashlib.sha256(repr(asdict(RECIPE)).encode() + b"".join(map(Path.read_bytes, sources))).hexdigest()

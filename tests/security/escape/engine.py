@@ -37,7 +37,10 @@ def engine() -> Iterator[str]:
     (home / "daemon.json").write_text(json.dumps(settings))
     with open(home / "log", "wb") as log:
         daemon = subprocess.Popen(
-            ["dockerd", "--config-file", str(home / "daemon.json")], stdout=log, stderr=log, start_new_session=True
+            ["setpriv", "--pdeathsig", "TERM", "dockerd", "--config-file", str(home / "daemon.json")],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         _until_it_answers(daemon, socket, home / "log")

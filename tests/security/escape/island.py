@@ -22,6 +22,8 @@ from security.escape.probes.network import HOST, METADATA, MULTICAST, PUBLIC, ST
 T = TypeVar("T")
 
 CLONE_NEWNET: Final = 0x40000000
+NAMED: Final = "/run/netns"
+PREFIX: Final = "pratique-escape-"
 OUR_ETHERTYPE: Final = 0x88B5  # IEEE 802: for local experiments
 
 
@@ -41,7 +43,8 @@ class Island:
 
 @contextmanager
 def island() -> Iterator[Island]:
-    name = f"pratique-escape-{secrets.token_hex(4)}"
+    _sweep()
+    name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     _ip("netns", "add", name)
     try:
         _ip("-n", name, "link", "set", "lo", "up")
@@ -57,12 +60,19 @@ def island() -> Iterator[Island]:
         _ip("netns", "delete", name)
 
 
+def _sweep() -> None:
+    """Islands whose test was killed."""
+    for name in os.listdir(NAMED) if os.path.isdir(NAMED) else ():
+        if name.startswith(PREFIX) and not os.path.exists(f"/proc/{name.removeprefix(PREFIX).partition('-')[0]}"):
+            _ip("netns", "delete", name)
+
+
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
 def _enter(name: str) -> None:
-    with open(f"/run/netns/{name}") as namespace:
+    with open(f"{NAMED}/{name}") as namespace:
         if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
     with open("/proc/thread-self/net/dev") as table:

@@ -59,7 +59,7 @@ def reply(value: object, status: int = 200) -> bytes:
 
 def test_no_engine_is_an_error_that_says_to_start_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
-    with pytest.raises(SandboxError, match="no engine at .*Start Docker"):
+    with pytest.raises(SandboxError, match=r"no engine at .*Start Docker"):
         Docker.find("runc")
 
 
@@ -100,7 +100,7 @@ def test_gvisor_needs_its_runtime(serve: Serve) -> None:
 
 async def test_a_refusal_carries_the_engines_own_words(serve: Serve) -> None:
     path = serve(reply({"message": "write /x: no space left on device"}, 500))
-    with pytest.raises(Refused, match="no space left on device.*Free disk space"):
+    with pytest.raises(Refused, match=r"no space left on device.*Free disk space"):
         await Engine(socket=str(path)).call("GET", "/info")
 
 

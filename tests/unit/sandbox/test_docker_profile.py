@@ -1,4 +1,4 @@
-"""The engine's profile must answer what the rules say, whatever is called; libseccomp's reading of it is played here."""
+"""The engine's profile must answer what the rules say, whatever is called: libseccomp is played here."""
 
 import errno
 import json

@@ -432,6 +432,19 @@ def test_an_apply_that_was_killed_is_undone_or_finished(
     assert bool(left_over) is (tree(home) == before)
 
 
+@pytest.mark.promise("apply-survives-kill")
+def test_what_was_interrupted_is_finished_before_anything_else_is_applied(home: Path, staged: Staged) -> None:
+    (staged.copy / "a").write_text("a")
+    first = prepare(staged, diff(staged).changes, {})
+    assert isinstance(first, Prepared)
+    (staged.copy / "b").write_text("b")
+    with pytest.raises(SandboxError, match="is not finished"):
+        prepare(staged, diff(staged).changes, {})
+    assert commit(first) == ()
+    assert apply(again(staged)) == ()
+    assert ((home / "a").read_text(), (home / "b").read_text()) == ("a", "b")
+
+
 # ---- laws ----------------------------------------------------------------------------------------------------------
 
 names = st.sampled_from(["a", "b", "c"])
