@@ -24,6 +24,14 @@ KINDS = frozenset(
         "definition.withdrawn",
         "unknown.settled",
         "refusals.counted",
+        "egress.connected",
+        "egress.closed",
+        "egress.refused",
+        "egress.budget",
+        "workspace.applied",
+        "workspace.cleared",
+        "workspace.conflict",
+        "workspace.dropped",
     }
 )
 """Every kind written today; the leaf format has room for more (`docs/decisions/`)."""

@@ -119,21 +119,13 @@ async def measured(
     return 1e3 * statistics.median(times), rates
 
 
-async def compare(rounds: int) -> None:
-    driver = Bubblewrap.find()
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        Path(folder).chmod(0o755)
-        command = [sys.executable, "-c", SERVER, f"{folder}/ca.pem"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-            assert server.stdout is not None
-            plain, tls = map(int, server.stdout.readline().split())
-            pairs = []
-            for number in range(rounds + 1):
-                direct = await measured(driver, (plain, tls), folder, proxied=False)
-                ours = await measured(driver, (plain, tls), folder, proxied=True)
-                if number:  # the first round warms up
-                    pairs.append((direct, ours))
-            server.communicate()
+async def compare(rounds: int, ports: tuple[int, int], folder: str) -> None:
+    driver, pairs = Bubblewrap.find(), []
+    for number in range(rounds + 1):
+        direct = await measured(driver, ports, folder, proxied=False)
+        ours = await measured(driver, ports, folder, proxied=True)
+        if number:  # the first round warms up
+            pairs.append((direct, ours))
     median = statistics.median
     print("| | direct | through the proxy | |\n|---|---|---|---|")
     before, after = median(one[0] for one, _ in pairs), median(two[0] for _, two in pairs)
@@ -147,8 +139,16 @@ async def compare(rounds: int) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=5)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(compare(arguments.parse_args().rounds))
+    rounds = arguments.parse_args().rounds
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        command = [sys.executable, "-c", SERVER, f"{folder}/ca.pem"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            plain, tls = map(int, server.stdout.readline().split())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(compare(rounds, (plain, tls), folder))
+            server.communicate()
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ class Running:
     desk: ApprovalDesk
     control: Control
     servers: Servers
+    workspaces: Workspaces
     sessions: ConsoleSessions
     table: Table
     books: GatewayBooks
@@ -245,6 +246,7 @@ async def _build(
         desk=desk,
         control=control,
         servers=servers,
+        workspaces=workspaces,
         sessions=browsers,
         table=table,
         books=books,

@@ -84,6 +84,9 @@ if ! node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)'; 
     PACKAGES+=(node@24)
 fi
 
+# The image of the tests: a minute and a half, once.
+PYTHONPATH=tests .venv/bin/python -c "from support.images import built_image; built_image()"
+
 stamp=$NODE_DIR/installed
 if [[ ! -f $stamp || $(<"$stamp") != "${PACKAGES[*]}" ]]; then
     echo "installing ${#PACKAGES[@]} npm packages into $NODE_DIR ..."

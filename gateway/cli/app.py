@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import approvals, audit, demo, doctor, grant, image, init, policy, servers, stdio, tasks
+from gateway.cli import approvals, audit, demo, doctor, grant, image, init, policy, servers, stdio, tasks, workspace
 from gateway.cli.client import Unreachable
 from gateway.errors import ConfigError, PratiqueError
 
@@ -33,9 +33,13 @@ app.command("inspect")(grant.inspect)
 app.command("revoke")(grant.revoke)
 app.command("doctor")(doctor.doctor)
 app.command("stdio")(stdio.stdio)
+app.command("diff")(workspace.diff)
+app.command("apply")(workspace.apply)
+app.command("drop")(workspace.drop)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(tasks.app, name="task")
 app.add_typer(servers.app, name="server")
+app.add_typer(workspace.files, name="files")
 app.add_typer(policy.app, name="policy")
 app.add_typer(image.app, name="image")
 app.add_typer(audit.app, name="audit")

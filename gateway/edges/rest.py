@@ -108,7 +108,7 @@ def api(office: Office) -> FastAPI:
     )
     app.include_router(_routes(office))
     looks, acts = partial(operator_of, office), partial(decider_of, office)
-    app.include_router(workspace_routes(lambda: office.workspaces, looks, acts), prefix=API)
+    app.include_router(workspace_routes(API, lambda: office.workspaces, looks, acts))
     answer_problems(app)
     return app
 

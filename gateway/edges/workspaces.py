@@ -38,12 +38,13 @@ class ClearBody(_Body):
 
 
 def workspace_routes(
+    prefix: str,
     workspaces: Callable[[], Workspaces],
     viewer: Callable[[Request], Operator],
     decider: Callable[[Request], Operator],
 ) -> APIRouter:
     """Looking needs a viewer, everything else a decider."""
-    routes = APIRouter()
+    routes = APIRouter(prefix=prefix)
     Viewer = Annotated[Operator, Depends(viewer)]
     Decider = Annotated[Operator, Depends(decider)]
 
@@ -75,12 +76,12 @@ def workspace_routes(
                     "label": label_document(one.label),
                     "time": rfc3339(one.time),
                 }
-                for one in workspaces().labelled()
+                for one in workspaces().register.labelled()
             ]
         }
 
     @routes.post("/files/clear")
     async def clear(body: ClearBody, operator: Decider) -> dict[str, Any]:
-        return {"cleared": await workspaces().clear(body.path, by=operator.by)}
+        return {"cleared": await workspaces().register.cleared(body.path, by=operator.by)}
 
     return routes

@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePath
 
 from gateway.options import Access, Mount
@@ -44,7 +45,7 @@ def _raise(db: sqlite3.Connection, row: FileLabel) -> FileLabel | None:
     ).fetchone()
     label = row.label.coarse()
     if before is not None:
-        known = decode_label(before[0])
+        known = _decoded(before[0])
         label = known.join(label)
         if label.bare() == known.bare() and before[1] == row.digest:
             return None
@@ -53,6 +54,12 @@ def _raise(db: sqlite3.Connection, row: FileLabel) -> FileLabel | None:
         (row.path, row.server, encode_label(label), row.task, row.digest, row.time),
     )
     return FileLabel(path=row.path, server=row.server, label=label, task=row.task, digest=row.digest, time=row.time)
+
+
+@lru_cache(maxsize=256)
+def _decoded(label: str) -> Label:
+    """The same few labels are compared with at each call that writes."""
+    return decode_label(label)
 
 
 def clear(db: sqlite3.Connection, path: str) -> tuple[FileLabel, ...]:

@@ -1,4 +1,4 @@
-"""The road from a person's yes to the originals, and what is written down of it.
+"""The road from a person's yes to the originals.
 
 apply   (1) the difference once more: another digest than the one that was shown is a conflict
         (2) every new content stands beside its original, as it was shown
@@ -8,28 +8,24 @@ apply   (1) the difference once more: another digest than the one that was shown
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from audit.event import Event
 from gateway.errors import OperatorError, Unrecordable
-from gateway.ids import new_id
 from gateway.options import Access, ServerOptions
-from gateway.ports import Done, Ledger
-from gateway.stores import files, tasks
-from gateway.stores.files import FileLabel
+from gateway.ports import Ledger
+from gateway.stores import tasks
 from gateway.stores.memory import Memory
 from gateway.workspaces.choosing import Left, Ready, forget, prepared
 from gateway.workspaces.copies import Copies, Copy, as_it_is
 from gateway.workspaces.documents import Compared, compared, digest_of, document, path_of, shown_name
-from policies.label import Label, join_all
+from gateway.workspaces.register import Register
 from sandbox.errors import SandboxError
 from sandbox.spec import Mount
-from sandbox.workspace import Action, Change, commit, diff, drop, load, unfinished
+from sandbox.workspace import commit, diff, drop, load, unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +45,14 @@ class Workspaces:
     clock: Callable[[], float]
     retire: Callable[[str, str], None] = lambda _task, _server: None
     """Told of a task and a server whose copy is about to go, so that no process goes on in it."""
+    register: Register = field(init=False)
     _copies: Copies = field(init=False)
     _acting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One apply or drop at a time: what is compared is what is then changed."""
     _acts: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.register = Register(ledger=self.ledger, memory=self.memory, clock=self.clock)
         self._copies = Copies(folder=self.folder)
 
     async def mounts(self, server: ServerOptions, task: str) -> tuple[Mount, ...]:
@@ -104,27 +102,6 @@ class Workspaces:
         """
         return await self._owned(self._drop(task, server, digest, by))
 
-    async def clear(self, path: str, *, by: str) -> list[str]:
-        """Forget the labels at a path and beneath it: a person vouches for what is there.
-
-        Raises:
-            OperatorError: nothing there is labelled (404).
-            Unrecordable: nothing was forgotten.
-        """
-
-        def unit(db: sqlite3.Connection) -> Done[tuple[FileLabel, ...]]:
-            rows = files.clear(db, path)
-            event = self._event("workspace.cleared", {"by": by, "paths": sorted({row.path for row in rows})})
-            return Done(value=rows, events=(event,) if rows else (), after=lambda: self.memory.files.cleared(rows))
-
-        if not (cleared := await self.ledger.run(unit)):
-            raise OperatorError(f"nothing at {path} is labelled", status=404)
-        return sorted({row.path for row in cleared})
-
-    def labelled(self) -> list[FileLabel]:
-        """Every path that carries a label."""
-        return list(files.listed(self.memory.reader))
-
     async def resume(self) -> None:
         """At start: finish what a crash interrupted, and drop copies of ended tasks that hold nothing new.
 
@@ -152,10 +129,10 @@ class Workspaces:
         note = {"by": by, "digest": digest}
         ready, refused = await asyncio.to_thread(prepared, found, paths, note)
         if refused:
-            await self._conflict(task, server or "", note, refused)
+            await self.register.conflict(task, server or "", note, refused)
             raise OperatorError(f"nothing was applied: {_sentence(refused)}")
         try:
-            await self._record_applied(ready, note)
+            await self.register.applied(ready, note)
         except Unrecordable:
             await asyncio.to_thread(forget, ready)
             raise
@@ -172,7 +149,7 @@ class Workspaces:
             raise _none_of(task, server)
         for name in sorted({copy.server for copy in copies}):
             payload = {"by": by, "digest": digest, "sources": _sources(copy for copy in copies if copy.server == name)}
-            await self._record(self._event("workspace.dropped", payload, task=task, server=name))
+            await self.register.dropped(task, name, payload)
             self.retire(task, name)
         for copy in copies:
             await asyncio.to_thread(drop, copy.staged.folder)
@@ -184,7 +161,7 @@ class Workspaces:
             left = await asyncio.to_thread(unfinished, copy.staged)
             if left is not None:
                 note = {**left.note, "resumed": True}
-                await self._record_applied([(copy, left)], note)
+                await self.register.applied([(copy, left)], note)
                 await self._commit([(copy, left)], note)
 
     async def _as_shown(self, task: str, server: str | None, digest: str) -> list[Compared]:
@@ -193,33 +170,6 @@ class Workspaces:
             raise OperatorError("this is not what was shown any more: look again")
         return found
 
-    async def _record_applied(self, ready: Ready, note: Mapping[str, Any]) -> None:
-        """(3) Before anything is changed: that it will be, and whose data the files will hold."""
-        events, rows = [], []
-        for copy, one in ready:
-            label, now = self._label(copy), self.clock()
-            said = [_said(path_of(copy.staged, change.path), change) for change in one.changes]
-            payload = {**note, "changes": said}
-            events.append(self._event("workspace.applied", payload, task=copy.task, server=copy.server))
-            rows += [
-                FileLabel(
-                    path=path_of(copy.staged, change.path),
-                    server=copy.server,
-                    label=label,
-                    task=copy.task,
-                    digest=change.after.digest,
-                    time=now,
-                )
-                for change in one.changes
-                if change.after is not None and change.action is not Action.MODE
-            ]
-
-        def unit(db: sqlite3.Connection) -> Done[None]:
-            raised = files.raise_labels(db, rows)
-            return Done(value=None, events=events, after=lambda: self.memory.files.raised(raised))
-
-        await self.ledger.run(unit)
-
     async def _commit(self, ready: Ready, note: Mapping[str, Any]) -> Left:
         """(4) What was left alone because its original changed at the last moment."""
         left: Left = []
@@ -227,15 +177,9 @@ class Workspaces:
             refused = await asyncio.to_thread(commit, one)
             told = [{"path": path_of(copy.staged, refusal.path), "why": refusal.why} for refusal in refused]
             if told:
-                await self._conflict(copy.task, copy.server, note, told)
+                await self.register.conflict(copy.task, copy.server, note, told)
             left += told
         return left
-
-    def _label(self, copy: Copy) -> Label:
-        """What a file that this server wrote for this task may hold: all that the task's holders have read, and
-        whatever the server says."""
-        holders = {token.holder for token in tasks.tokens_of(self.memory.reader, copy.task)}
-        return join_all((self.memory.worst_label(copy.server, ""), *map(self.memory.mark, sorted(holders))))
 
     # ---- looking ------------------------------------------------------------------------------------------------
 
@@ -277,15 +221,6 @@ class Workspaces:
         task.add_done_callback(self._acts.discard)
         return await asyncio.shield(task)
 
-    async def _conflict(self, task: str, server: str, note: Mapping[str, Any], left: Left) -> None:
-        await self._record(self._event("workspace.conflict", {**note, "left": left}, task=task, server=server))
-
-    async def _record(self, event: Event) -> None:
-        await self.ledger.run(lambda _db: Done(value=None, events=(event,)))
-
-    def _event(self, kind: str, payload: dict[str, Any], *, task: str = "", server: str = "") -> Event:
-        return Event(id=new_id("evt"), kind=kind, time=self.clock(), payload=payload, task=task, server=server)
-
 
 @contextmanager
 def _told() -> Iterator[None]:
@@ -307,13 +242,6 @@ def _none_of(task: str, server: str | None) -> OperatorError:
 
 def _sources(copies: Iterable[Copy]) -> list[str]:
     return [shown_name(str(copy.staged.source)) for copy in copies]
-
-
-def _said(path: str, change: Change) -> dict[str, Any]:
-    """One change, for the log."""
-    digest = change.after.digest if change.after else ""
-    said = {"path": path, "action": change.action.value, "kind": change.kind.value, "sha256": digest}
-    return {**said, "mode": f"{change.mode:04o}"}
 
 
 def _sentence(left: Left) -> str:

@@ -37,7 +37,14 @@ class Remover:
             self.left.discard(container)
 
     async def catch_up(self) -> None:
-        await asyncio.gather(*map(self.remove, list(self.left)))
+        """Remove what is left.
+
+        Raises:
+            SandboxError: the engine still does not let it.
+        """
+        for container in list(self.left):
+            if await self._is_gone(container):
+                self.left.discard(container)
 
     async def _is_gone(self, container: str) -> bool:
         try:
@@ -66,6 +73,7 @@ class DockerSession:
     """The outlet's, while there is one."""
     _ending: asyncio.Task[int] = field(init=False)
     _killing: asyncio.Task[None] | None = field(init=False, default=None)
+    _is_given_up: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._ending = asyncio.create_task(self._end(), name="container end")
@@ -93,14 +101,19 @@ class DockerSession:
         with suppress(SandboxError):
             await self.remover.engine.call("POST", f"/containers/{self.container}/kill", timeout_s=KILL_S)
             await asyncio.sleep(KILL_S)
-        self.exit.close()  # no engine, or one that cannot kill
+        self._is_given_up = True  # no engine, or one that cannot kill
+        self.exit.close()
 
     async def _end(self) -> int:
         status = await self._status()
         if self.serving is not None:
             self.serving.cancel()
-        await asyncio.gather(self.output.finish(FINISH_S), self.errors.finish(FINISH_S))
-        await self.remover.remove(self.container)
+        most_s = 0 if self._is_given_up else FINISH_S
+        await asyncio.gather(self.output.finish(most_s), self.errors.finish(most_s))
+        if self._is_given_up:
+            self.remover.left.add(self.container)
+        else:
+            await self.remover.remove(self.container)
         if self._killing is not None:
             self._killing.cancel()
         return status

@@ -19,7 +19,13 @@ _LOOKUPS: Final = ThreadPoolExecutor(max_workers=8, thread_name_prefix="egress l
 class Reached(Stream, Protocol):
     """A connection to somewhere."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Both directions, once what was written has left."""
+        ...
+
+    def abort(self) -> None:
+        """Both directions, at once."""
+        ...
 
 
 Resolve: TypeAlias = Callable[[str], Awaitable[list[str]]]

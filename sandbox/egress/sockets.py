@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import Final
+from typing import Final, cast
 
 from typing_extensions import override
 
@@ -44,7 +44,6 @@ class SocketStream(asyncio.Protocol):
             raise Broken("the other end broke it off")
         self._open.write(data)
         await self._writable.wait()
-        await asyncio.sleep(0)  # a loss is told of in another turn of the loop
 
     async def end(self) -> None:
         if self._is_gone:
@@ -52,6 +51,10 @@ class SocketStream(asyncio.Protocol):
         self._open.write_eof()
 
     def close(self) -> None:
+        """Both directions, once what was written has left."""
+        self._open.close()
+
+    def abort(self) -> None:
         """Both directions, at once."""
         self._open.abort()
 
@@ -64,8 +67,7 @@ class SocketStream(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     @override
     def data_received(self, data: bytes) -> None:

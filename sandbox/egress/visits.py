@@ -57,9 +57,11 @@ class Visits:
                 metered = Metered(under=reached, budget=self.budget)
                 try:
                     yield metered
-                    why = "ended"
-                finally:
-                    reached.close()
+                except BaseException:
+                    reached.abort()
+                    raise
+                reached.close()
+                why = "ended"
                 return
             except (Cut, Refusal) as wrong:
                 why = wrong.why

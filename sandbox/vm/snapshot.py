@@ -10,7 +10,6 @@ import fcntl
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -101,15 +100,15 @@ class Snapshots:
 
     def _keep(self, kind: str, snapshot: Snapshot) -> None:
         """Write it to the cache; one that cannot be kept is as good while this process lives."""
-        self._sweep()
-        place = self._place(kind)
-        new = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
+        new = self.folder / f"new-{kind}"
         try:
+            self._sweep()
+            new.mkdir()
             with (new / "memory").open("xb") as memory:
                 copy_sparse(snapshot.memory, memory.fileno())
                 os.fsync(memory.fileno())
             (new / "state").write_bytes(snapshot.state)
-            new.rename(place)
+            new.rename(self._place(kind))
         except OSError as failed:
             logger.warning("a snapshot could not be kept", extra={"folder": str(self.folder), "why": failed.strerror})
             shutil.rmtree(new, ignore_errors=True)

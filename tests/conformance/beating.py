@@ -25,10 +25,8 @@ MEMBERS = ("daemon", "twice-forked", "child")
 
 def beating(folder: Path, name: str) -> Spec:
     """Says that it is up, then writes to the file of that name until somebody ends it, SIGTERM or not."""
-    return shell(
-        f"trap '' TERM; set -- {name}; echo >>{WORK}/$1; echo up; while :; do echo >>{WORK}/$1; sleep 0.1; done",
-        shared(folder),
-    )
+    beat = f"echo >>{WORK}/{name}"
+    return shell(f"trap '' TERM; {beat}; echo up; while :; do {beat}; sleep 0.1; done", shared(folder))
 
 
 def family(folder: Path, then: str) -> Spec:

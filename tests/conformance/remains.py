@@ -38,7 +38,7 @@ def footprint(owner: int | None = None) -> Footprint:
     own = {*_descendants(pid), *_containers(pid), *_groups(f"pratique-{pid}-")}
     if owner is None:
         own.add(f"{len(os.listdir('/proc/self/fd'))} descriptors")
-    return Footprint(frozenset(own), frozenset((*_servants(), *_mounts(), *_groups(""), *_files())))
+    return Footprint(frozenset(own), frozenset((*_servants(), *_mounts(), *_groups("docker/"), *_files())))
 
 
 async def left_since(before: Footprint, owner: int | None = None) -> frozenset[str]:
@@ -70,8 +70,23 @@ def _descendants(pid: int) -> Iterator[str]:
 def _servants() -> Iterator[str]:
     for place in Path("/proc").glob("[0-9]*"):
         program = os.path.basename(_command(int(place.name)).partition(b"\0")[0])
-        if program.startswith(SERVANTS):
+        if program.startswith(SERVANTS) and not _is_anothers(int(place.name)):
             yield f"{program.decode()} {place.name}"
+
+
+def _is_anothers(pid: int) -> bool:
+    """Whether another test run on this machine, still alive, stands above it."""
+    while pid > 1:
+        if pid != os.getpid() and b"pytest" in _command(pid):
+            return True
+        pid = _parent(pid)
+    return False
+
+
+def _parent(pid: int) -> int:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 def _command(pid: int) -> bytes:
@@ -86,9 +101,10 @@ def _mounts() -> Iterator[str]:
         yield f"mount {words[4]}"
 
 
-def _groups(prefix: str) -> Iterator[str]:
-    for folder, below, _ in os.walk("/sys/fs/cgroup"):
-        yield from (f"group {folder}/{name}" for name in below if name.startswith(prefix))
+def _groups(part: str) -> Iterator[str]:
+    for folder, _, _ in os.walk("/sys/fs/cgroup"):
+        if f"/{part}" in folder:
+            yield f"group {folder}"
 
 
 def _files() -> Iterator[str]:

@@ -11,7 +11,7 @@ from sandbox.driver import Driver, Outlet, Session
 from sandbox.runtime import runtime_mounts
 from sandbox.spec import Mount, Spec
 
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 """For one program from start to end: an emulated machine that shares its processor needs it."""
 END_S = 15.0
 """How long a killed sandbox may take to be gone."""

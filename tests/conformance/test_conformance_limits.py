@@ -17,8 +17,8 @@ pytestmark = pytest.mark.promise("conformance-limits")
 
 TAKING = Path(__file__).with_name("taking.py").read_text()
 
-SMALL = Limits(pids=24, files=64, tmp_bytes=8 * MIB, file_bytes=2 * MIB, memory_bytes=96 * MIB)
-LARGE = Limits(pids=96, files=256, tmp_bytes=32 * MIB, file_bytes=16 * MIB, memory_bytes=384 * MIB)
+SMALL = Limits(pids=24, files=64, tmp_bytes=8 * MIB, file_bytes=2 * MIB, memory_bytes=64 * MIB)
+LARGE = Limits(pids=96, files=256, tmp_bytes=32 * MIB, file_bytes=16 * MIB, memory_bytes=320 * MIB)
 WANTED = {"pids": 48, "files": 128, "tmp": 16 * MIB, "file": 4 * MIB}
 """More than the small limits give, less than the large ones."""
 OWN_PIDS = 4

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from conformance.running import CAT, MIB, STALL_S, WORK, Ran, ask, ran, running, say, shared, shell
+from conformance.running import CAT, MIB, STALL_S, WORK, Ran, ask, python, ran, running, say, shared, shell
 
 from sandbox.driver import Driver, Session
 
@@ -96,9 +96,14 @@ async def test_a_program_that_does_not_read_makes_us_wait_and_gets_it_all_later(
 
 async def test_a_program_that_is_not_read_has_to_wait_and_loses_nothing(driver: Driver, folder: Path) -> None:
     source = (
-        f"n=0; while [ $n -lt {LOTS // CHUNK} ]; do head -c {CHUNK} /dev/zero; n=$((n+1)); echo >>{WORK}/written; done"
+        "import os\n"
+        f"written = os.open('{WORK}/written', os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
+        f"for _ in range({LOTS // CHUNK}):\n"
+        f"    left = {CHUNK}\n"
+        "    while left: left -= os.write(1, bytes(left))\n"
+        "    os.write(written, b'x')\n"
     )
-    async with running(driver, shell(source, shared(folder))) as session:
+    async with running(driver, python(source, mounts=(shared(folder),))) as session:
         written = CHUNK * await _standstill(folder / "written")
         assert 0 < written < HELD
         came = 0

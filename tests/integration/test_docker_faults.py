@@ -81,7 +81,7 @@ async def test_an_image_is_imported_once_and_run_with_none_of_the_hosts_programs
     assert b"/usr: No such file" in out
     assert status != 0
     os.unlink(image.archive)  # from now on it is the engine's
-    assert (await said(Docker.find("runc"), Spec(argv=("true",), image=image)))[0] == 127
+    assert (await said(Docker.find("runc"), Spec(argv=("python3",), image=image)))[0] == 127
     assert (await said(Docker.find("runc"), Spec(argv=("cat", "/mark"), image=image)))[0] == 0
 
 
@@ -198,7 +198,7 @@ def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             engine.wait()
-            for mount in Path("/proc/mounts").read_text().splitlines():
+            for mount in reversed(Path("/proc/mounts").read_text().splitlines()):
                 if (place := mount.split()[1]).startswith(f"{home}/"):
                     subprocess.run(["umount", place], check=False)
             shutil.rmtree(home)
@@ -247,7 +247,10 @@ async def test_an_engine_that_dies_ends_its_sessions_and_its_starts_with_an_erro
         assert await session.wait() == LOST
         with pytest.raises(SandboxError, match=r"no engine at .*Start Docker"):
             await driver.start(CAT)
-    assert driver.remover.left == {session.container}  # and removed when there is an engine again
+        with pytest.raises(SandboxError, match=r"no engine at .*Start Docker"):
+            await driver.start(CAT)
+    assert session.container in driver.remover.left  # removed when there is an engine again
+    assert len(driver.remover.left) <= 2
 
 
 @pytest.mark.promise("docker-engine-lost")

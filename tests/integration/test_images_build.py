@@ -101,6 +101,7 @@ def test_an_ordinary_user_builds_the_same_image_and_uses_it(tmp_path: Path, base
         os.chown(state, 61_234, 61_234)
         plan = {
             "uid": 61_234,
+            "groups": [],
             "binds": binds,
             "argv": [f"{launch.STAGE}/python/bin/python3", "-B", "-c", ORDINARY, str(state)],
             "env": {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{launch.STAGE}/packages", "HOME": str(state)},

@@ -162,7 +162,7 @@ async def test_an_apply_that_a_crash_interrupted_is_finished_at_the_next_start_u
         (event,) = events(made.gateway, kind="workspace.applied")
         assert event.payload is not None
         assert (event.payload["by"], event.payload["resumed"]) == ("ann", True)
-        assert [row.path for row in made.gateway.workspaces.labelled()] == [f"{made.papers}/a.txt"]
+        assert [row.path for row in made.gateway.workspaces.register.labelled()] == [f"{made.papers}/a.txt"]
 
 
 @pytest.mark.promise("rw-needs-a-yes")
@@ -237,9 +237,9 @@ async def test_what_a_server_applied_lowers_what_every_other_says_of_it(tmp_path
         other = await grant(gateway, "till.read")
         assert (await Agent(gateway.url, other.token).call("till__read", what="id")).result == {"id": "F1"}
         assert {"scribe"} <= memory.mark(other.task.agent).classes
-        assert [one.path for one in gateway.workspaces.labelled()] == [f"{papers}/a.txt"]
+        assert [one.path for one in gateway.workspaces.register.labelled()] == [f"{papers}/a.txt"]
 
-        assert await gateway.workspaces.clear(str(papers), by="ann") == [f"{papers}/a.txt"]
+        assert await gateway.workspaces.register.cleared(str(papers), by="ann") == [f"{papers}/a.txt"]
         assert memory.files.carried("till").label == CLEAN
 
 
@@ -252,11 +252,11 @@ async def test_a_direct_mount_remembers_what_its_writers_had_read(tmp_path: Path
     async with scene(tmp_path / "state", server) as gateway:
         made = Desk(gateway, await grant(gateway, *ALLOW), papers)
         assert (await made.does("write", "notes/b.txt", text="")).result == {"said": "done"}
-        assert gateway.workspaces.labelled() == [], "the holder had read nothing when it was called"
+        assert gateway.workspaces.register.labelled() == [], "the holder had read nothing when it was called"
         assert (await made.does("read", "a.txt")).result == {"said": "x"}
-        assert gateway.workspaces.labelled() == [], "reading writes nothing"
+        assert gateway.workspaces.register.labelled() == [], "reading writes nothing"
         assert (await made.does("write", "notes/b.txt", text="")).result == {"said": "done"}
-        (row,) = gateway.workspaces.labelled()
+        (row,) = gateway.workspaces.register.labelled()
         assert (row.path, row.label.classes, row.task) == (str(papers), {"scribe"}, made.task)
     async with scene(tmp_path / "state", server) as gateway:
         carried = gateway.memory.files.carried("scribe")

@@ -54,6 +54,7 @@ async def without(
         control=gateway.control,
         desk=gateway.desk,
         servers=gateway.servers,
+        workspaces=gateway.workspaces,
         sessions=sessions or gateway.sessions,
         reader=gateway.memory.reader,
         console_url=url,

@@ -46,6 +46,7 @@ def as_ordinary_user() -> tuple[list[str], list[int]]:
     binds += [(str(each), f"{ROOM}/packages/{each.name}", None) for each in packages if each.is_dir()]
     plan = {
         "uid": 61_234,
+        "groups": [],
         "binds": binds,
         "argv": [f"{ROOM}/python/bin/python3", "-B", "-c", PROBE],
         "env": {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOM}/packages", "TMPDIR": "/dev/shm", "HOME": "/dev/shm"},

@@ -101,7 +101,7 @@ async def _settle(
                 place.heard.append((address, data))
                 if answer is None:
                     writer.write(data)
-                elif b"\r\n\r\n" in said:
+                elif _is_whole(said):
                     writer.write(answer)
                     if b"connection: close" in said.lower():
                         break
@@ -111,6 +111,14 @@ async def _settle(
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     place.ports[address, port] = server.sockets[0].getsockname()[1]
     return server
+
+
+def _is_whole(request: bytes) -> bool:
+    head, end, body = request.partition(b"\r\n\r\n")
+    if b"transfer-encoding" in head.lower():
+        return body.endswith(b"0\r\n\r\n")
+    length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+    return bool(end) and len(body) >= int(length or 0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -304,7 +312,7 @@ class Careless:
         try:
             await joined(pump(client, server), pump(server, client))
         finally:
-            server.close()
+            server.abort()
 
 
 def _as_the_library_reads_it(host: str) -> str:

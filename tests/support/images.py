@@ -60,6 +60,7 @@ def python_base() -> Path:
         new = path.with_suffix(".new")
         packages = (*(name for name in RUNTIME if name != "nodejs"), "python3-pip")
         _done(bootstrap(new, packages, lambda said: None))
+        new.with_suffix(".apt").unlink()
         new.replace(path)
     return path
 

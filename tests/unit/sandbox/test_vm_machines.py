@@ -115,11 +115,10 @@ async def test_mounts_are_seen_beneath_tmp_too_and_only_writable_ones_are_writte
 
 
 async def test_a_change_on_the_host_is_seen_by_a_running_program(vm: VM, tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
     file = tmp_path / "file"
     file.write_text("before\n")
     mounts = (Mount(source=str(tmp_path), target="/srv"),)
-    source = "while read -r go; do read -r line </srv/file; echo \"$line\"; done"
+    source = 'while read -r go; do read -r line </srv/file; echo "$line"; done'
     session = await vm.start(Spec(argv=("/bin/sh", "-c", source), mounts=mounts, limits=SMALL))
     session.stdin.write(b"go\n")
     assert await session.stdout.readline() == b"before\n"
@@ -177,10 +176,7 @@ async def test_a_machine_that_dies_gives_a_status_and_a_reason(vm: VM) -> None:
 @pytest.mark.promise("vm-emulator-confined")
 async def test_the_emulator_itself_is_nobody_behind_a_filter_and_sees_no_host(vm: VM) -> None:
     session = await cat(vm)
-    (qemu,) = [pid for pid in family(session.pid) if "qemu" in Path(f"/proc/{pid}/comm").read_text()]
-    status = dict(line.split(":\t") for line in Path(f"/proc/{qemu}/status").read_text().splitlines() if ":\t" in line)
-    root = Path(f"/proc/{qemu}/root")
-    seen = os.listdir(root)
+    qemu, status, seen = looked_at(session.pid)
     unshared = [
         kind
         for kind in ("mnt", "net", "pid", "ipc", "user")
@@ -286,6 +282,13 @@ async def test_a_gateway_that_is_killed_takes_its_machines_along(vm: VM) -> None
         await asyncio.wait_for(gone.wait(), 10)
         loop.remove_reader(pidfd)
         os.close(pidfd)
+
+
+def looked_at(pid: int) -> tuple[int, dict[str, str], list[str]]:
+    """QEMU among the family of a process: itself, its status, and what lies in its root."""
+    (qemu,) = [one for one in family(pid) if "qemu" in Path(f"/proc/{one}/comm").read_text()]
+    lines = Path(f"/proc/{qemu}/status").read_text().splitlines()
+    return qemu, dict(line.split(":\t") for line in lines if ":\t" in line), os.listdir(f"/proc/{qemu}/root")
 
 
 def family(pid: int) -> list[int]:

@@ -19,7 +19,6 @@ from sandbox.workspace import (
     Prepared,
     Refusal,
     Staged,
-    abandon,
     chosen,
     clashes,
     commit,
@@ -320,11 +319,10 @@ def test_one_file_can_be_a_workspace(home: Path, tmp_path: Path) -> None:
 # ---- bounds --------------------------------------------------------------------------------------------------------
 
 
-def test_a_tree_too_big_is_refused_and_leaves_nothing(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sandbox.workspace.staging.MAX_BYTES", 10)
-    with pytest.raises(SandboxError, match=r"at most .* Mount a narrower folder"):
+def test_a_tree_too_big_is_refused_and_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    (home / "sparse").touch()
+    os.truncate(home / "sparse", 3 << 30)
+    with pytest.raises(SandboxError, match=r"holds 3\.0 GB, .* Mount a narrower folder"):
         stage(home, tmp_path / "state" / "0")
     assert os.listdir(tmp_path / "state") == []
 
@@ -414,7 +412,6 @@ def test_an_apply_that_was_killed_is_undone_or_finished(
     with monkeypatch.context() as patch:
         for name in ("rename", "mkdir", "unlink", "chmod", "rmdir"):
             patch.setattr(os, name, dying(getattr(os, name)))
-        patch.setattr("sandbox.workspace.applying.abandon", dying(abandon))
         try:
             prepared = prepare(staged, diff(staged).changes, {"by": "ann"})
             assert isinstance(prepared, Prepared)

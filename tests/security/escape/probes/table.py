@@ -80,7 +80,7 @@ PROBES: dict[str, Probe] = {}
 
 
 def probe(
-    name: str, *, stopped_by: str, judged: Judged = "effect", deadline_s: float = 4.0
+    name: str, *, stopped_by: str, judged: Judged = "effect", deadline_s: float = 10.0
 ) -> Callable[[Attempt], Attempt]:
     def enter(attempt: Attempt) -> Attempt:
         assert name not in PROBES
