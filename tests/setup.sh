@@ -70,6 +70,7 @@ apt_install go golang-go
 apt_install chromium chromium
 apt_install dockerd docker.io
 apt_install iptables iptables
+apt_install curl curl
 apt_install ip iproute2
 apt_install qemu-system-x86_64 qemu-system-x86
 apt_install busybox busybox-static

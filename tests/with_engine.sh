@@ -17,7 +17,7 @@ if ! is_up; then
 {
   "hosts": ["$DOCKER_HOST"], "data-root": "$HOME_DIR/data", "exec-root": "$HOME_DIR/run", "pidfile": "$HOME_DIR/pid",
   "bridge": "none", "iptables": false, "ip-forward": false, "live-restore": false,
-  "runtimes": { "runsc": { "path": "$PWD/.cache/bin/runsc", "runtimeArgs": ["--platform=systrap", "--network=none"] } }
+  "runtimes": { "runsc": { "path": "$PWD/.cache/bin/runsc", "runtimeArgs": ["--platform=systrap", "--network=none", "--oci-seccomp"] } }
 }
 JSON
     rm -f "$HOME_DIR/pid"

@@ -26,7 +26,7 @@ from sandbox.bubblewrap.binary import Bind, copies, find_binary
 from sandbox.bubblewrap.cgroup import DELEGATE, Group, Groups, find_groups
 from sandbox.bubblewrap.mends import mend_for
 from sandbox.bubblewrap.session import BubblewrapSession
-from sandbox.driver import Capabilities, Outlet
+from sandbox.driver import KERNEL, Capabilities, Outlet
 from sandbox.egress import forwarder
 from sandbox.errors import SandboxError
 from sandbox.mounts import checked
@@ -46,6 +46,8 @@ STREAM_BYTES: Final = 1 << 20
 
 OUTER_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin"}
 """bubblewrap's own; the sandbox sees it in /proc/1/environ."""
+
+SHARED: Final = "it shares the host's kernel: use the driver gvisor or vm."
 
 WATCHED: Final = "memory is watched several times a second, not held by a control group: a burst may pass the limit."
 
@@ -92,6 +94,7 @@ class Bubblewrap:
 
     async def probe(self) -> Capabilities:
         found = await verify(self, mend_for)
+        found = replace(found, why_not={**found.why_not, KERNEL: SHARED})
         return found if self.groups else replace(found, notes=(*found.notes, f"{WATCHED} {DELEGATE}"))
 
     async def start(self, spec: Spec, outlet: Outlet | None = None) -> BubblewrapSession:

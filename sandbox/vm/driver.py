@@ -10,6 +10,7 @@ Start machines from a thread that lives as long as they do, as with bubblewrap.
 """
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -19,9 +20,9 @@ from sandbox.driver import KERNEL, Capabilities, Outlet
 from sandbox.egress import forwarder
 from sandbox.errors import SandboxError
 from sandbox.probe import verify
-from sandbox.runtime import resolve
+from sandbox.runtime import resolve, runtime_mounts
 from sandbox.seccomp import assemble, load_rules
-from sandbox.spec import Spec
+from sandbox.spec import Mount, Spec
 from sandbox.vm import plan
 from sandbox.vm.guest import OUTLET, fingerprint, initramfs
 from sandbox.vm.kernel import find_kernel
@@ -88,10 +89,13 @@ class VM:
         if spec.network == "host":
             mend = "Name its destinations (egress), or use bubblewrap."
             raise SandboxError("network", "a virtual machine does not share the host's interfaces", mend)
+        constant = set() if spec.image else {*runtime_mounts(spec.argv)}
         if outlet is not None:
+            own = {*spec.mounts}
             spec, python = forwarder.equipped(spec)
             spec = replace(spec, argv=(*forwarder.command(python, str(OUTLET), str(OUTLET)), *spec.argv))
-        told = self._told(spec, with_outlet=outlet is not None)
+            constant |= {*spec.mounts} - own
+        told = self._told(spec, constant, with_outlet=outlet is not None)
         machine = await self.machines.ready(spec)  # (1) (2) (3)
         try:
             await machine.say(b"run %d\n%b" % (len(told), told), expecting=b"running\n", within_s=BEGIN_S)  # (4)
@@ -105,8 +109,9 @@ class VM:
             session.attending = asyncio.create_task(attending, name="sandbox outlet")
         return session
 
-    def _told(self, spec: Spec, *, with_outlet: bool) -> bytes:
+    def _told(self, spec: Spec, constant: Collection[Mount], *, with_outlet: bool) -> bytes:
+        uid = self.machines.walls.uid(spec)
         try:
-            return plan.program(spec, uid=self.machines.walls.uid(spec), seccomp=self.seccomp, with_outlet=with_outlet)
+            return plan.program(spec, constant=constant, uid=uid, seccomp=self.seccomp, with_outlet=with_outlet)
         except ValueError as unfit:
             raise SandboxError("program", str(unfit), "Leave it out.") from unfit

@@ -23,12 +23,11 @@ DEVICES: Final = "/devices"
 """What becomes its /dev."""
 GROUP: Final = "/sys/fs/cgroup/box"
 """The control group of all that runs in it."""
-HIDDEN: Final = "/run/hidden"
-"""What the host offers beneath /tmp is mounted here before the guest's own /tmp covers it."""
 OUTLET: Final = 7
 """The descriptor of the outlet's port, which the program inherits from the script."""
-TAG: Final = "box"
-"""The name of the file system that the host offers."""
+CONSTANT: Final = "constant"
+FRESH: Final = "fresh"
+"""The names of the file system that the host offers, twice, to be mounted in two ways beneath /run (`plan.py`)."""
 
 _FOLDERS: Final = ("bin", "dev", "proc", "sys", "modules", "run", ROOT[1:], DEVICES[1:])
 
@@ -74,7 +73,7 @@ exec 3<>/dev/vport0p1 4</dev/vport0p2 5>/dev/vport0p3 6>/dev/vport0p4 {OUTLET}<>
 $bb mkfifo -m 666 /run/in /run/out /run/err
 : >/run/program
 $bb chmod 700 /run/program
-$bb mkdir {HIDDEN}
+$bb mkdir /run/{CONSTANT} /run/{FRESH}
 (trap "" PIPE; exec /bin/relay <&4 >/run/in 2>/dev/null) &
 /bin/relay </run/out >&5 2>/run/out.count &
 out=$!

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 from sandbox.bubblewrap.view import GUEST
 from sandbox.errors import SandboxError
 from sandbox.spec import MIB, Limits, Spec
-from sandbox.vm.guest import TAG
+from sandbox.vm.guest import CONSTANT, FRESH
 
 PROGRAM: Final = "qemu-system-x86_64"
 INSTALL: Final = "Install it: apt install qemu-system-x86."
@@ -109,8 +109,9 @@ class Hardware:
         words += ["-mon", "chardev=monitor,mode=control", "-device", "virtio-serial-pci,id=ports"]
         for number, name in enumerate(PORTS, 1):
             words += ["-device", f"virtserialport,bus=ports.0,nr={number},chardev={name},name={name}"]
-        words += ["-fsdev", f"local,id=files,path={GUEST},security_model=none,multidevs=remap"]
-        words += ["-device", f"virtio-9p-pci,fsdev=files,mount_tag={TAG}"]
+        for tag in (CONSTANT, FRESH):
+            words += ["-fsdev", f"local,id={tag},path={GUEST},security_model=none,multidevs=remap"]
+            words += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
         words += ["-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"]
         return [*words, "-incoming", "defer"] if wakes else words
 

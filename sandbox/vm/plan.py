@@ -9,15 +9,17 @@
 import os
 import resource
 import secrets
+import stat
 import struct
 import time
+from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Final
 
 from sandbox.mounts import environment
-from sandbox.spec import Limits, Spec
+from sandbox.spec import Limits, Mount, Spec
 from sandbox.vm.calls import Calls, cstring
-from sandbox.vm.guest import DEVICES, GROUP, HIDDEN, OUTLET, ROOT, TAG
+from sandbox.vm.guest import CONSTANT, DEVICES, FRESH, GROUP, OUTLET, ROOT
 
 _RNDADDENTROPY: Final = 0x40085203
 _RNDRESEEDCRNG: Final = 0x5207
@@ -29,17 +31,21 @@ _CAPABILITIES: Final = 64
 _CLOSE_ON_EXEC: Final = 4
 _INSTRUCTION_BYTES: Final = 8
 
-_TMP: Final = f"{ROOT}/tmp"  # noqa: S108  # the sandbox's own
+_TMP: Final = "/tmp"  # noqa: S108  # the sandbox's own
 
-FILES: Final = "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client"
-"""How the file system is mounted. A file's contents are asked of the host at each read, so that changes made there are
-seen, and written at once; only what is mapped into memory is kept."""
+_TRANSPORT: Final = "trans=virtio,version=9p2000.L,msize=512000,access=client"
+_CONSTANT: Final = f"{_TRANSPORT},cache=loose"
+"""Programs and libraries do not change while they run: what was read once is kept, names included."""
+_FRESH: Final = f"{_TRANSPORT},cache=mmap"
+"""Contents are asked of the host at each read, so that changes made there are seen, and written at once; only what is
+mapped into memory is kept."""
 
 
-def program(spec: Spec, *, uid: int, seccomp: bytes, with_outlet: bool) -> bytes:
+def program(spec: Spec, *, constant: Collection[Mount], uid: int, seccomp: bytes, with_outlet: bool) -> bytes:
     """The file to send.
 
     Args:
+        constant: those of the mounts that do not change while it runs.
         uid: whom it runs as; whom the host's files see at work, too.
         seccomp: the filter, as the kernel takes it.
         with_outlet: whether it inherits the outlet's port.
@@ -49,7 +55,7 @@ def program(spec: Spec, *, uid: int, seccomp: bytes, with_outlet: bool) -> bytes
     calls.call("close_range", 3, kept - 1, 0)
     calls.call("close_range", kept + 1, 0xFFFFFFFF, 0)
     _renew(calls)  # (1)
-    _mount(calls, spec)  # (2)
+    _mount(calls, spec, constant)  # (2)
     _limit(calls, spec.limits)  # (3)
     _drop(calls, spec, uid, seccomp)  # (4)
     return calls.become(spec.argv, environment(spec))
@@ -65,32 +71,36 @@ def _renew(calls: Calls) -> None:
     calls.call("clock_settime", time.CLOCK_REALTIME, struct.pack("<qq", *divmod(now, 10**9)))
 
 
-def _mount(calls: Calls, spec: Spec) -> None:
+def _mount(calls: Calls, spec: Spec, constant: Collection[Mount]) -> None:
     def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
         words = (cstring(source), cstring(target), cstring(kind), flags, cstring(options))
         calls.call("mount", *words, failing=f"mount {target.removeprefix(ROOT) or '/'}")
 
-    mount(TAG, ROOT, "9p", _NOSUID | _NODEV, FILES)
+    mount(CONSTANT, f"/run/{CONSTANT}", "9p", _NOSUID | _NODEV, _CONSTANT)
+    mount(f"/run/{CONSTANT}", ROOT, "", _BIND)
+    if not all(mount in constant for mount in spec.mounts):
+        mount(FRESH, f"/run/{FRESH}", "9p", _NOSUID | _NODEV, _FRESH)
     mount("proc", f"{ROOT}/proc", "proc", _NOSUID | _NODEV | _NOEXEC, "hidepid=invisible")
     mount(DEVICES, f"{ROOT}/dev", "", _BIND | _REC)
-    hidden = [PurePosixPath(mount.target) for mount in spec.mounts if mount.target.startswith("/tmp/")]  # noqa: S108
-    if hidden:
-        mount(_TMP, HIDDEN, "", _BIND)
-    mount("tmp", _TMP, "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={spec.limits.tmp_bytes}")
-    by_target = {PurePosixPath(mount.target): mount.source for mount in spec.mounts}
-    for target in _outermost(hidden):
-        for folder in reversed([parent for parent in target.parents if len(parent.parts) > 2]):
-            calls.try_call("mkdir", cstring(f"{ROOT}{folder}"), 0o755)
-        if os.path.isdir(by_target[target]):
-            calls.try_call("mkdir", cstring(f"{ROOT}{target}"), 0o755)
-        else:
-            calls.touch(f"{ROOT}{target}")
-        mount(f"{HIDDEN}/{target.relative_to('/tmp')}", f"{ROOT}{target}", "", _BIND)  # noqa: S108
+    mount("tmp", f"{ROOT}{_TMP}", "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={spec.limits.tmp_bytes}")
+    for shown in sorted(spec.mounts, key=lambda mount: len(PurePosixPath(mount.target).parts)):
+        is_covered = PurePosixPath(_TMP) in PurePosixPath(shown.target).parents
+        if is_covered:
+            _make_point(calls, shown)
+        if is_covered or shown not in constant:
+            mount(f"/run/{CONSTANT if shown in constant else FRESH}{shown.target}", f"{ROOT}{shown.target}", "", _BIND)
 
 
-def _outermost(targets: list[PurePosixPath]) -> list[PurePosixPath]:
-    """Those that lie in no other: the others come with them."""
-    return [target for target in targets if not any(other in target.parents for other in targets)]
+def _make_point(calls: Calls, shown: Mount) -> None:
+    """In the guest's own /tmp, which covers what the host has there."""
+    target = PurePosixPath(shown.target)
+    folders = [folder for folder in reversed(target.parents) if PurePosixPath(_TMP) in folder.parents]
+    if os.path.isdir(shown.source):
+        folders.append(target)
+    else:
+        calls.try_call("mknod", cstring(f"{ROOT}{target}"), stat.S_IFREG | 0o644, 0)
+    for folder in folders:
+        calls.try_call("mkdir", cstring(f"{ROOT}{folder}"), 0o755)
 
 
 def _limit(calls: Calls, limits: Limits) -> None:

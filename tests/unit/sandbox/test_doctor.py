@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from gateway.cli import doctor as room
 from gateway.cli.doctor import Findings, as_object, as_text, doctor
-from sandbox.driver import GUARANTEES, Capabilities
+from sandbox.driver import GUARANTEES, KERNEL, Capabilities
+from sandbox.drivers import FINDERS
 
 WHOLE = Capabilities(verified=frozenset(GUARANTEES))
 BROKEN = Capabilities(verified=frozenset({"network"}), why_not={"filesystem": "AppArmor. Do this."}, notes=("weaker",))
@@ -32,11 +33,12 @@ def test_it_tries_this_machine(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(doctor)
     result = CliRunner().invoke(app, ["--json", "--state", str(tmp_path)])
-    said = json.loads(result.output)
+    said = json.loads(result.stdout)
     assert result.exit_code == (0 if said["ok"] else 1)
-    (driver,) = said["drivers"]
-    assert driver["driver"] == "bubblewrap"
-    assert {*driver["verified"], *driver["why_not"]} == set(GUARANTEES)
+    assert [driver["driver"] for driver in said["drivers"]] == list(FINDERS)
+    for driver in said["drivers"]:
+        assert {*driver["verified"], *driver["why_not"]} >= set(GUARANTEES)
+    assert all(driver["usable"] for driver in said["drivers"])
     assert said["approvals"] == {"advisory": True, "state": str(tmp_path), "uid": said["approvals"]["uid"]}
 
 
@@ -70,3 +72,9 @@ def test_approvals_that_this_user_could_forge_are_called_advisory() -> None:
 def test_the_state_is_where_the_user_keeps_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/kept")
     assert room.default_state() == Path("/kept/pratique")
+
+
+def test_a_driver_that_is_not_there_takes_one_line() -> None:
+    absent = Capabilities(verified=frozenset(), why_not=dict.fromkeys((*GUARANTEES, KERNEL), "no engine. Start Docker."))
+    said = as_text(findings(drivers={"bubblewrap": WHOLE, "runc": absent}))
+    assert said.count("no engine. Start Docker.") == 1

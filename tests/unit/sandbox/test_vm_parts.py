@@ -135,7 +135,7 @@ def test_a_call_that_fails_ends_it_and_says_which(execute: Execute) -> None:
 
 def test_an_argument_with_a_nul_is_refused_before_it_is_cut_short() -> None:
     with pytest.raises(ValueError, match="NUL"):
-        plan.program(Spec(argv=("/bin/echo", "a\0b")), uid=1, seccomp=b"", with_outlet=False)
+        plan.program(Spec(argv=("/bin/echo", "a\0b")), constant=(), uid=1, seccomp=b"", with_outlet=False)
 
 
 @settings(max_examples=20, deadline=None)
