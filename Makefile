@@ -34,8 +34,12 @@ types: .venv/.dev ## mypy, strict
 arch: .venv/.dev ## imports run one way
 	@$(BIN)/lint-imports
 
-bench: .venv/.dev ## measure, against direct calls and a bare proxy
+bench: .venv/.dev ## measure: calls against a bare proxy, sandboxes against none, the way out against a direct one
+	@tests/setup.sh
 	@$(BIN)/python -m bench
+	@tests/with_engine.sh $(BIN)/python -m bench.walled
+	@tests/with_engine.sh $(BIN)/python -m bench.sandboxes
+	@tests/with_engine.sh $(BIN)/python -m bench.egress
 
 docs: .venv/.dev ## the reference against the code, the examples by running them
 	@$(BIN)/python -m pytest tests/docs

@@ -24,7 +24,7 @@ listen = "127.0.0.1:8808"
 
 # [server.files]                       # a small letter first, then letters, digits and "-"
 # command = ["npx", "-y", "@modelcontextprotocol/server-filesystem", "/data"]
-# mounts = ["/data:ro"]                # what the sandbox sees; ":rw" lets it write
+# mounts = ["/data:ro"]                # what the sandbox sees; ":rw": it writes to a copy that you review
 # network = "none"                     # "host" opens it (npx needs it to download)
 # pack = "filesystem"                  # without one, everything asks
 """
@@ -148,8 +148,8 @@ def _mounts(arguments: list[str]) -> str:
     """The folders and files that the server is given by name, to be read: a person widens it where it must write."""
     named = [word for word in arguments if word.startswith("/") and Path(word).exists() and not _is_program(word)]
     if not named:
-        return '# mounts = ["~/folder:ro"]     # what the sandbox sees; ":rw" lets it write'
-    return f'mounts = [{", ".join(_quoted(f"{word}:ro") for word in named)}]  # ":rw" where it must write'
+        return '# mounts = ["~/folder:ro"]     # what the sandbox sees; ":rw": it writes to a copy that you review'
+    return f'mounts = [{", ".join(_quoted(f"{word}:ro") for word in named)}]  # ":rw": it writes to a copy that you review'
 
 
 def _is_program(word: str) -> bool:

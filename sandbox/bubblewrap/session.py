@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from sandbox.bubblewrap.cgroup import Group
 from sandbox.bubblewrap.watch import watch
 
+_HEAR_S = 0.002
+
 
 @dataclass(slots=True, kw_only=True)
 class BubblewrapSession:
@@ -67,7 +69,7 @@ class BubblewrapSession:
             self.after.callback(watching.cancel)
 
     async def _end(self) -> int:
-        status = await self.process.wait()
+        status = await _status(self.process)
         self.kill()  # bubblewrap leaves with the program; what the program left behind goes now
         await _gone(self.init)
         with suppress(ChildProcessError):  # ours to reap only where we are the system's first process; it is dead
@@ -75,6 +77,19 @@ class BubblewrapSession:
         os.close(self.init)
         self.after.close()
         return status if status >= 0 else 128 - status
+
+
+async def _status(process: asyncio.subprocess.Process) -> int:
+    """As soon as it has ended: asyncio's own `wait` waits besides until all that it said was read, if ever it is."""
+    with suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            await _gone(pidfd)
+        finally:
+            os.close(pidfd)
+    while process.returncode is None:  # noqa: ASYNC110  # asyncio is about to hear of it from a thread
+        await asyncio.sleep(_HEAR_S)
+    return process.returncode
 
 
 async def _gone(pidfd: int) -> None:

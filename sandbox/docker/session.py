@@ -98,9 +98,15 @@ class DockerSession:
             self._killing = asyncio.create_task(self._kill(), name="container kill")
 
     async def _kill(self) -> None:
-        with suppress(SandboxError):
-            await self.remover.engine.call("POST", f"/containers/{self.container}/kill", timeout_s=KILL_S)
-            await asyncio.sleep(KILL_S)
+        """The engine answers, and tells of the end, only when the last that was said has been taken from it."""
+        with suppress(SandboxError, TimeoutError):
+            async with asyncio.timeout(KILL_S):
+                await asyncio.gather(
+                    self.remover.engine.call("POST", f"/containers/{self.container}/kill", timeout_s=KILL_S),
+                    self.output.protocol.take_all(),
+                    self.errors.protocol.take_all(),
+                )
+                await asyncio.sleep(KILL_S)
         self._is_given_up = True  # no engine, or one that cannot kill
         self.exit.close()
 

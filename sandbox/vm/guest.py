@@ -25,6 +25,10 @@ GROUP: Final = "/sys/fs/cgroup/box"
 """The control group of all that runs in it."""
 OUTLET: Final = 7
 """The descriptor of the outlet's port, which the program inherits from the script."""
+THRASHING_S: Final = 3
+THRASHING_PAGES: Final = 500
+"""At its limit of memory a sandbox's programs lose their own pages, and read them again, over and over, long before the
+kernel ends one. So many seconds in a row with so many pages read again in each, and it is ended."""
 CONSTANT: Final = "constant"
 FRESH: Final = "fresh"
 """The names of the file system that the host offers, twice, to be mounted in two ways beneath /run (`plan.py`)."""
@@ -71,6 +75,8 @@ $bb mount -o remount,ro {DEVICES}
 
 exec 3<>/dev/vport0p1 4</dev/vport0p2 5>/dev/vport0p3 6>/dev/vport0p4 {OUTLET}<>/dev/vport0p5
 $bb mkfifo -m 666 /run/in /run/out /run/err
+$bb mkfifo /run/silence
+exec 8<>/run/silence
 : >/run/program
 $bb chmod 700 /run/program
 $bb mkdir /run/{CONSTANT} /run/{FRESH}
@@ -79,6 +85,25 @@ $bb mkdir /run/{CONSTANT} /run/{FRESH}
 out=$!
 /bin/relay </run/err >&6 2>/run/err.count &
 err=$!
+
+watch_memory() {{
+    before=0
+    hot=0
+    while [ $hot -lt {THRASHING_S} ]; do
+        read -r -t 1 _ <&8
+        read -r held <{GROUP}/memory.current
+        cache=0
+        while read -r kind amount; do
+            case $kind in
+            active_file|inactive_file) cache=$((cache + amount)) ;;
+            workingset_refault_file) now=$amount ;;
+            esac
+        done <{GROUP}/memory.stat
+        hot=$((now - before > {THRASHING_PAGES} && cache < held / 8 ? hot + 1 : 0))
+        before=$now
+    done
+    echo 1 >{GROUP}/cgroup.kill
+}}
 
 echo ready >&3
 while read -r verb bytes <&3; do
@@ -90,7 +115,9 @@ while read -r verb bytes <&3; do
         $bb dd bs="$bytes" count=1 iflag=fullblock <&3 >/run/program 2>/dev/null
         echo running >&3
         /run/program </run/in >/run/out 2>/run/err &
-        wait $!
+        program=$!
+        watch_memory 3>&- 4<&- 5>&- 6>&- 7>&- &
+        wait $program
         status=$?
         echo 1 >{GROUP}/cgroup.kill
         wait $out

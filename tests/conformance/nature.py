@@ -16,6 +16,8 @@ class Nature:
 
     memory_over_bytes: int = 0
     """How far past the limit the memory of programs may reach."""
+    pids_over: int = 0
+    """How many processes more than the limit there may be."""
     environment: Mapping[str, str] = field(default_factory=lambda: {"PWD": "/desk"})
     """What it adds to a program's environment. The shell that sets limits and becomes the program says where it is."""
     root_entries: frozenset[str] = frozenset()
@@ -31,8 +33,10 @@ class Nature:
 NATURE: Final[Mapping[str, Nature]] = {
     # An empty control group is its gateway's to remove; it costs nothing until the next one does.
     "bubblewrap": Nature(starts=200, sweeps_late=("group",)),
-    # An empty file by which Docker's containers know what they are in.
+    # `.dockerenv` is an empty file by which Docker's containers know what they are in.
     "runc": Nature(starts=50, root_entries=frozenset({".dockerenv"})),
-    "gvisor": Nature(starts=20, root_entries=frozenset({".dockerenv"})),
-    "vm": Nature(starts=10, environment={}),
+    # gVisor's kernel counts processes a moment after they have begun.
+    "gvisor": Nature(pids_over=16, starts=20, root_entries=frozenset({".dockerenv"})),
+    # Its emulator is in a sandbox of bubblewrap.
+    "vm": Nature(starts=10, environment={}, sweeps_late=("group",)),
 }

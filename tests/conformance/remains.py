@@ -96,9 +96,16 @@ def _command(pid: int) -> bytes:
 
 
 def _mounts() -> Iterator[str]:
+    """Other engines' containers are not ours."""
+    engine = os.path.dirname(_socket())
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        words = line.split()
-        yield f"mount {words[4]}"
+        place = line.split()[4]
+        if "/overlay2/" not in place or place.startswith(engine):
+            yield f"mount {place}"
+
+
+def _socket() -> str:
+    return os.environ["DOCKER_HOST"].removeprefix("unix://")
 
 
 def _groups(part: str) -> Iterator[str]:
@@ -120,7 +127,7 @@ class _Engine(HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(10)
-        self.sock.connect(os.environ["DOCKER_HOST"].removeprefix("unix://"))
+        self.sock.connect(_socket())
 
 
 def _containers(pid: int) -> Iterator[str]:

@@ -64,10 +64,17 @@ async def end(session: Session) -> int:
     session.kill()
     async with asyncio.timeout(END_S):
         status = await session.wait()
+        await asyncio.gather(_discard(session.stdout), _discard(session.stderr))
     session.stdin.close()
     with suppress(ConnectionError):
         await session.stdin.wait_closed()
     return status
+
+
+async def _discard(stream: asyncio.StreamReader) -> None:
+    """A stream whose end nobody has read stays open in this process."""
+    while await stream.read(MIB):
+        pass
 
 
 async def ran(driver: Driver, spec: Spec, said: bytes = b"") -> Ran:

@@ -117,6 +117,14 @@ async def test_a_flood_is_ended_at_once_and_nobody_else_waits_for_it(driver: Dri
         assert await ask(other, b"still\n") == b"still\n"
 
 
+async def test_an_end_is_told_although_nobody_reads_what_was_said(driver: Driver) -> None:
+    async with running(driver, shell("head -c 4000000 /dev/zero; exec sleep 600")) as session:
+        await session.stdout.readexactly(1)
+        session.kill()
+        async with asyncio.timeout(END_S):
+            assert await session.wait() == 128 + signal.SIGKILL
+
+
 async def test_one_that_closes_its_stdin_is_heard_on_and_ended(driver: Driver) -> None:
     deaf = shell("exec <&-; echo deaf; while :; do echo still; sleep 0.1; done")
     async with running(driver, deaf) as session:

@@ -287,9 +287,9 @@ def test_every_field_of_the_input_is_explained() -> None:
 def test_the_files_of_the_state_are_those_that_the_code_names() -> None:
     keys = {f"{FOLDER}/{name}" for name in (TOKENS, INSTANCE, AUDIT, EQUALITY)}
 
-    same("Files", {DATABASE, LOCK, *SOCKETS, *keys})
+    same("Files", {DATABASE, LOCK, *SOCKETS, *keys, "images/", "workspaces/"})
     source = (REPOSITORY / "gateway" / "bootstrap.py").read_text()
-    assert [name for name in SOCKETS if f'"{name}"' not in source] == []
+    assert [name for name in (*SOCKETS, "workspaces") if f'"{name}"' not in source] == []
 
 
 @pytest.mark.parametrize("row", page()["Limits"].rows(), ids=lambda row: str(row[0]))

@@ -12,7 +12,8 @@ import pytest
 
 import sandbox
 from sandbox.bubblewrap import launch
-from sandbox.driver import GUARANTEES
+from sandbox.bubblewrap.driver import SHARED
+from sandbox.driver import GUARANTEES, KERNEL
 
 ROOM = launch.STAGE
 PROBE = """
@@ -34,7 +35,7 @@ async def test_an_ordinary_user_gets_the_same_walls() -> None:
     for descriptor in passed:
         os.close(descriptor)
     assert err == b""
-    assert json.loads(out) == [False, sorted(GUARANTEES), {}]
+    assert json.loads(out) == [False, sorted(GUARANTEES), {KERNEL: SHARED}]
 
 
 def as_ordinary_user() -> tuple[list[str], list[int]]:

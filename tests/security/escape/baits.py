@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,8 @@ UID: Final = 65534
 ANOTHER: Final = 1234
 PROBES_FROM: Final = Path(__file__).parents[2]
 LIMITS: Final = Limits(memory_bytes=128 * MIB, pids=32, cpu_s=3, files=64, tmp_bytes=2 * MIB, file_bytes=8 * MIB)
+CPU_S: Final = {"vm": 8}
+"""Where the processor is emulated, whoever starts the probes needs more of it itself."""
 LOOSER: Final = {"gvisor": 1.8}
 """Processes it lets through for each that is allowed: it looks at that limit now and then only."""
 
@@ -41,6 +43,7 @@ class Laid:
 
     bait: Bait
     root: Path
+    limits: Limits
     secret: str
     """What every secret of it starts with."""
     listening: Listeners
@@ -89,6 +92,7 @@ class Laid:
 @contextmanager
 def laid(engine: str, driver: str) -> Iterator[Laid]:
     """To be opened in the island."""
+    limits = replace(LIMITS, cpu_s=CPU_S.get(driver, LIMITS.cpu_s))
     with ExitStack() as undo:
         root = Path(tempfile.mkdtemp(prefix="pratique-escape-", dir="/tmp"))
         undo.callback(shutil.rmtree, root)
@@ -126,11 +130,17 @@ def laid(engine: str, driver: str) -> Iterator[Laid]:
             shm_file=str(named),
             abstract=abstract,
             ports=listening.ports,
-            limits=_limits(LIMITS, LOOSER.get(driver, 1.0)),
+            limits=_limits(limits, LOOSER.get(driver, 1.0)),
             numbers=_numbers(),
         )
         yield Laid(
-            bait=bait, root=root, secret=secret, listening=listening, victim=victim, before=_settings()
+            bait=bait,
+            root=root,
+            limits=limits,
+            secret=secret,
+            listening=listening,
+            victim=victim,
+            before=_settings(),
         )
 
 

@@ -96,7 +96,7 @@ def _writable(spec: Spec, path: str) -> Spec:
 def _raised(limits: Limits) -> Limits:
     assert limits.cpu_s is not None
     return Limits(
-        memory_bytes=4 * limits.memory_bytes,
+        memory_bytes=8 * limits.memory_bytes,  # processes cost some as well, in gVisor's kernel much
         pids=4 * limits.pids,
         cpu_s=4 * limits.cpu_s,
         files=4 * limits.files,

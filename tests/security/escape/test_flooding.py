@@ -50,9 +50,7 @@ async def flooded(driver: Driver, stream: int, shape: str, *, read: bool) -> int
             return int(await streams[3 - stream].readline())
     finally:
         session.kill()
-        await session.wait()
-        if reading is not None:
-            await reading
+        await asyncio.gather(session.wait(), reading or _read(streams[stream]))  # what was in the pipes
 
 
 async def _read(stream: asyncio.StreamReader) -> None:

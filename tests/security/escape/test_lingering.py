@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,23 +28,25 @@ LOOK_S = 0.4
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.promise("escape-time")
 def test_nothing_goes_on_after_the_end(there: Shore, driver: str) -> None:
-    with laid(there.socket, driver) as bait:
-        starts = there.driver(driver)
-        beats = there.island.run(lambda: beats_after_the_end(starts, bait))
-        assert beats == dict.fromkeys(WAYS, 0)
-        assert bait.residue() == []
+    starts = there.driver(driver)
+    beats, residue = there.island.call(lambda: after_the_end(there.socket, lambda _: starts))
+    assert beats == dict.fromkeys(WAYS, 0)
+    assert residue == []
 
 
 def test_without_a_sandbox_all_of_it_goes_on(there: Shore) -> None:
-    with laid(there.socket, "nothing") as bait:
-        starts = Nothing(canary=bait.bait.canary, secret=bait.secret)
-        beats = there.island.run(lambda: beats_after_the_end(starts, bait))
-        assert all(beats.values())
+    beats, _ = there.island.call(lambda: after_the_end(there.socket, nothing))
+    assert all(beats.values())
 
 
-async def beats_after_the_end(starts: Starts, bait: Laid) -> dict[str, int]:
-    """How often each way's process beat, after everything was said to have ended."""
-    return {way: await _beats(starts, bait, way) for way in WAYS}
+def nothing(bait: Laid) -> Starts:
+    return Nothing(canary=bait.bait.canary, secret=bait.secret)
+
+
+def after_the_end(socket: str, starts: Callable[[Laid], Starts]) -> tuple[dict[str, int], list[str]]:
+    """How often each way's process beat after everything was said to have ended, and what was left."""
+    with laid(socket, "") as bait:
+        return {way: asyncio.run(_beats(starts(bait), bait, way)) for way in WAYS}, bait.residue()
 
 
 async def _beats(starts: Starts, bait: Laid, way: str) -> int:

@@ -18,8 +18,9 @@ from support import drivers  # names the guest's kernel
 from sandbox import Limits, Mount, SandboxError, Spec, runtime_mounts
 from sandbox.bubblewrap import hand_over
 from sandbox.driver import GUARANTEES, KERNEL
-from sandbox.spec import MIB
+from sandbox.spec import MIB, Image
 from sandbox.vm import VM
+from sandbox.vm.machine import find_busybox
 from sandbox.vm.session import VMSession
 
 assert drivers
@@ -114,6 +115,24 @@ async def test_mounts_are_seen_beneath_tmp_too_and_only_writable_ones_are_writte
     assert [path.name for path in read.iterdir()] == ["file"]
 
 
+async def test_an_image_is_the_whole_root_and_its_programs_are_found_by_name(vm: VM, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for folder in ("bin", "srv", "etc"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(find_busybox(), root / "bin/sh")
+    (tmp_path / "note").write_text("noted\n")
+    image = Image(digest=f"sha256:{'0' * 64}", archive="", root=str(root))
+    mounts = (Mount(source=str(tmp_path / "note"), target="/srv/deep/note"),)
+    source = "busybox ls /; read -r x </srv/deep/note; echo $x; busybox ls /usr"
+    (root / "bin/busybox").symlink_to("/bin/sh")
+    session = await vm.start(Spec(argv=("sh", "-c", source), image=image, mounts=mounts, limits=SMALL))
+    session.stdin.close()
+    out, err = await asyncio.gather(session.stdout.read(), session.stderr.read())
+    assert out.decode().split() == ["bin", "dev", "etc", "proc", "srv", "tmp", "noted"]
+    assert b"/usr: No such file" in err
+    assert await session.wait() == 1
+
+
 async def test_a_change_on_the_host_is_seen_by_a_running_program(vm: VM, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("before\n")
@@ -201,6 +220,13 @@ async def test_no_machine_can_change_what_the_next_one_wakes_from(vm: VM) -> Non
     assert folder.stat().st_mode & 0o077 == 0
     session.kill()
     await session.wait()
+
+
+async def test_programs_that_lose_their_own_pages_over_and_over_are_ended(vm: VM) -> None:
+    argv = (*PYTHON, "held = []\nwhile True: held.append(b'x' * 65536)")
+    session = await vm.start(Spec(argv=argv, mounts=runtime_mounts(argv), limits=Limits(memory_bytes=64 * MIB)))
+    async with asyncio.timeout(60):
+        assert await session.wait() == 137
 
 
 async def test_a_network_of_the_hosts_is_refused(vm: VM) -> None:

@@ -25,25 +25,33 @@ def beat(path: str) -> None:
             time.sleep(0.01)
 
 
+def born() -> bool:
+    """In a child: its streams lead nowhere, so that whoever waits for them to end does not wait for it."""
+    if os.fork():
+        return False
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    return True
+
+
 def child(path: str) -> None:
-    if os.fork() == 0:
+    if born():
         beat(path)
 
 
 def daemon(path: str) -> None:
-    """Twice forked, a session of its own, streams closed."""
-    if os.fork() == 0:
+    """Twice forked, in a session of its own."""
+    if born():
         os.setsid()
-        if os.fork() == 0:
-            for stream in (0, 1, 2):
-                os.close(stream)
+        if born():
             beat(path)
         os._exit(0)
 
 
 def deaf(path: str) -> None:
     """To every signal that may be ignored."""
-    if os.fork() == 0:
+    if born():
         for number in ASKS:
             signal.signal(number, signal.SIG_IGN)
         beat(path)
@@ -51,11 +59,13 @@ def deaf(path: str) -> None:
 
 def woken(path: str) -> None:
     """Stopped, and woken by a friend in another session."""
-    sleeper = os.fork()
-    if sleeper == 0:
+    told, tell = os.pipe()
+    if born():
+        os.write(tell, str(os.getpid()).encode())
         signal.raise_signal(signal.SIGSTOP)
         beat(path)
-    if os.fork() == 0:
+    sleeper = int(os.read(told, 32))
+    if born():
         os.setsid()
         time.sleep(0.2)
         os.kill(sleeper, signal.SIGCONT)
@@ -64,7 +74,7 @@ def woken(path: str) -> None:
 
 def timer(path: str) -> None:
     """No loop of its own: the kernel's timer calls it."""
-    if os.fork() == 0:
+    if born():
         file = open(path, "ab", buffering=0)  # noqa: SIM115
         file.write(f"{os.getpid()}\n".encode())
         signal.signal(signal.SIGALRM, lambda *_: file.write(b"."))

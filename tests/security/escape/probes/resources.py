@@ -56,22 +56,27 @@ def _(bait: Bait) -> str | None:
 
 @probe("processes-that-leave-their-group", stopped_by="limits", judged="word")
 def _(bait: Bait) -> str | None:
-    """Daemons: whoever ends a process group does not end them, so they end themselves."""
+    """Daemons: whoever ends a process group does not end them; they go when their friend has gone."""
     told, tell = os.pipe()
+    friend, held = os.pipe()
     with suppress(OSError):
         for _n in range(TIMES * bait.limits["pids"]):
             child = os.fork()
             if child == 0:
                 os.setsid()
+                os.close(held)
                 with suppress(OSError):
                     if os.fork() == 0:
                         os.write(tell, b"x")
-                        time.sleep(0.8)
+                        os.read(friend, 1)
                 os._exit(0)
             os.waitpid(child, 0)
-    time.sleep(1.0)  # they are gone before the next probe counts
-    os.set_blocking(told, False)
-    return _verdict(len(os.read(told, 1 << 16)), bait.limits["pids_at_most"], "daemons")
+    os.write(tell, b"-")
+    time.sleep(0.3)
+    had = os.read(told, 1 << 16).count(b"x")
+    os.close(held)
+    time.sleep(0.5)  # they are gone before the next probe counts
+    return _verdict(had, bait.limits["pids_at_most"], "daemons")
 
 
 @probe("threads", stopped_by="limits", judged="word")
@@ -211,11 +216,12 @@ def _children_take(bait: Bait, take: "Callable[[int], object]") -> str | None:
             os.write(tell, b"x")
             signal.pause()
             del held
-    time.sleep(1.5)
-    had, alive = 0, 0
-    os.set_blocking(told, False)
-    with suppress(BlockingIOError):
-        had = len(os.read(told, 16))
+    os.close(tell)
+    had = 0
+    while had < 4 and os.read(told, 1):  # each says that it has it, or is dead
+        had += 1
+    time.sleep(0.3)  # whoever watches memory from outside must have had its look
+    alive = 0
     for _n in range(4):
         with suppress(ChildProcessError):
             alive += os.waitpid(-1, os.WNOHANG)[0] == 0
