@@ -2,6 +2,7 @@
 
 import logging
 import os
+import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,9 @@ class NoSnapshotError(Exception):
     """A machine boots, but its state cannot be had."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, weakref_slot=True, kw_only=True)
 class Machines:
-    """The machines of one guest."""
+    """The machines of one guest. Its files close when nobody holds it any more."""
 
     walls: Bubblewrap
     emulator: Emulator
@@ -46,6 +47,10 @@ class Machines:
     snapshots: Snapshots
     accelerator: Accelerator | None = None
     """None: not tried yet."""
+
+    def __post_init__(self) -> None:
+        for file in (self.kernel, self.initramfs):
+            weakref.finalize(self, os.close, file)
 
     async def ready(self, spec: Spec) -> Machine:
         """A machine in the sandbox that `spec` describes.

@@ -10,7 +10,8 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,14 +37,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pratique" / "vm"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, weakref_slot=True, kw_only=True)
 class Snapshots:
-    """Those of one guest, each loaded once."""
+    """Those of one guest, each loaded once. Their files close when nobody holds it any more."""
 
     folder: Path
     guest: str
     """Names kernel, initramfs and emulator: a snapshot of any other is stale."""
     _loaded: dict[str, Snapshot] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, _close, self._loaded)
 
     async def get(self, kind: str, take: Callable[[], Awaitable[Snapshot]]) -> Snapshot:
         """The snapshot of one kind of machine: loaded, or found in the cache, or taken now and kept there.
@@ -118,6 +122,11 @@ class Snapshots:
         for left in self.folder.iterdir():
             if left.is_dir() and not left.name.startswith(f"{self.guest}-"):
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def _close(loaded: Mapping[str, Snapshot]) -> None:
+    for snapshot in loaded.values():
+        os.close(snapshot.memory)
 
 
 def _takes(lock: int) -> bool:

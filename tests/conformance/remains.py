@@ -69,18 +69,22 @@ def _descendants(pid: int) -> Iterator[str]:
 
 def _servants() -> Iterator[str]:
     for place in Path("/proc").glob("[0-9]*"):
-        program = os.path.basename(_command(int(place.name)).partition(b"\0")[0])
-        if program.startswith(SERVANTS) and not _is_anothers(int(place.name)):
-            yield f"{program.decode()} {place.name}"
+        pid = int(place.name)
+        if (program := _servant(pid)) and not _is_anothers(pid):
+            yield f"{program} {pid}"
+
+
+def _servant(pid: int) -> str:
+    """Its program's name if it is one of them, else nothing."""
+    program = os.path.basename(_command(pid).partition(b"\0")[0])
+    return program.decode() if program.startswith(SERVANTS) else ""
 
 
 def _is_anothers(pid: int) -> bool:
-    """Whether another test run on this machine, still alive, stands above it."""
-    while pid > 1:
-        if pid != os.getpid() and b"pytest" in _command(pid):
-            return True
+    """Whether somebody else on this machine has it, and lives; an orphan is nobody's."""
+    while _servant(pid):
         pid = _parent(pid)
-    return False
+    return pid not in (0, 1, os.getpid())
 
 
 def _parent(pid: int) -> int:

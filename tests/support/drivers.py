@@ -1,7 +1,6 @@
 """Every sandbox driver of this machine. None is skipped: one that cannot be found fails, and says what mends it."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +17,11 @@ os.environ.setdefault("PRATIQUE_VM_KERNEL", str(_CACHE / "vm"))
 
 
 def find(name: str) -> Driver:
-    """Raises SandboxError with its mend: `tests/setup.sh` installs the parts, `tests/with_engine.sh` starts the engine."""
+    """Raises SandboxError, with its mend: `setup.sh` installs the parts, `with_engine.sh` starts the engine."""
     return FINDERS[name]()
 
 
 @pytest.fixture(scope="session", params=DRIVERS)
-def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
+def driver(request: pytest.FixtureRequest) -> Driver:
     """A conftest that imports this has its tests run once with each driver."""
-    yield find(request.param)
+    return find(request.param)

@@ -21,9 +21,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from sandbox.spec import MIB, Limits
 from security.escape.island import Listeners, listeners
 from security.escape.probes.table import Bait
+
+from sandbox.spec import MIB, Limits
 
 UID: Final = 65534
 ANOTHER: Final = 1234

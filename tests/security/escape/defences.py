@@ -1,14 +1,14 @@
 """Each defence taken out, and nothing else: what it stops must then get through, or the probes prove nothing.
 
-    mounts      the folder that a mount lies in is mounted as a whole, and another user's file
-    read-only   the mount that is read-only may be written to
-    network     the network is shared: the island's, never the machine's
-    limits      they are four times as high, and twice of everything is asked for
-    filter      bubblewrap's program of one instruction, which allows; the engine's `seccomp=unconfined`
-    processes   the host's processes are seen and may be signalled
-    ipc         System V shared memory is the host's
-    privileges  a container of root's, on the island: every capability and device, no filter, nothing of /proc masked
-    sandbox     no sandbox at all: a child process of the sandboxes' uid, as every MCP client starts its servers
+mounts      the folder that a mount lies in is mounted as a whole, and another user's file
+read-only   the mount that is read-only may be written to
+network     the network is shared: the island's, never the machine's
+limits      they are four times as high, and twice of everything is asked for
+filter      bubblewrap's program of one instruction, which allows; the engine's `seccomp=unconfined`
+processes   the host's processes are seen and may be signalled
+ipc         System V shared memory is the host's
+privileges  a container of root's, on the island: every capability and device, no filter, nothing of /proc masked
+sandbox     no sandbox at all: a child process of the sandboxes' uid, as every MCP client starts its servers
 """
 
 import asyncio
@@ -20,13 +20,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from security.escape.baits import UID, Laid
+from security.escape.judge import Starts
+from support.scene import SOAK
+
 from sandbox.bubblewrap import Bubblewrap
 from sandbox.docker.driver import Docker
 from sandbox.docker.engine import CALL_S, Engine
 from sandbox.driver import Driver, Session
 from sandbox.spec import Limits, Mount, Spec
-from security.escape.baits import UID, Laid
-from security.escape.judge import Starts
 
 ALLOW_ALL: Final = struct.pack("<HBBI", 0x06, 0, 0, 0x7FFF0000)
 """BPF_RET | BPF_K, SECCOMP_RET_ALLOW."""
@@ -35,7 +37,7 @@ WEAKENED: Final[Mapping[str, tuple[str, ...]]] = {
     "mounts": ("bubblewrap", "runc", "gvisor", "vm"),
     "read-only": ("bubblewrap", "runc", "gvisor", "vm"),
     "network": ("bubblewrap", "runc"),
-    "limits": ("bubblewrap", "runc", "gvisor", "vm"),
+    "limits": ("bubblewrap", "runc", "gvisor", *(["vm"] if SOAK > 1 else [])),  # a minute, emulated
     "filter": ("bubblewrap", "runc"),
     "processes": ("runc",),
     "ipc": ("runc",),
@@ -114,7 +116,7 @@ class Edited(Engine):
 
     edit: Callable[[dict[str, Any]], None]
 
-    async def call(  # noqa: D102
+    async def call(
         self,
         method: str,
         path: str,
@@ -135,10 +137,10 @@ def _unfiltered(body: dict[str, Any]) -> None:
 
 CAPABILITIES: Final = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
-    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
-    "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
-    "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
-).split()
+    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT "
+    "SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL "
+    "SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
+)
 """By number, as linux/capability.h has them, as far as Docker 20.10 knows them; SYS_ADMIN implies the later ones."""
 
 
@@ -146,7 +148,7 @@ def _capabilities() -> list[str]:
     """All that this machine's root has: `--privileged` would ask for more, and not start where one is missing."""
     status = Path("/proc/self/status").read_text()
     bound = int(next(line for line in status.splitlines() if line.startswith("CapBnd")).split()[1], 16)
-    return [f"CAP_{name}" for number, name in enumerate(CAPABILITIES) if bound >> number & 1]
+    return [f"CAP_{name}" for number, name in enumerate(CAPABILITIES.split()) if bound >> number & 1]
 
 
 def _privileged(body: dict[str, Any]) -> None:

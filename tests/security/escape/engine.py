@@ -32,7 +32,9 @@ def engine() -> Iterator[str]:
         "iptables": False,
         "ip-forward": False,
         "live-restore": False,
-        "runtimes": {"runsc": {"path": str(RUNSC), "runtimeArgs": ["--platform=systrap", "--network=none", "--oci-seccomp"]}},
+        "runtimes": {
+            "runsc": {"path": str(RUNSC), "runtimeArgs": ["--platform=systrap", "--network=none", "--oci-seccomp"]}
+        },
     }
     (home / "daemon.json").write_text(json.dumps(settings))
     with open(home / "log", "wb") as log:

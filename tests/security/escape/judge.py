@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from security.escape.baits import Laid
+from security.escape.probes.table import PROBES, Probe
+
 from sandbox.driver import Session
 from sandbox.runtime import runtime_mounts
 from sandbox.spec import Mount, Spec
-from security.escape.baits import Laid
-from security.escape.probes.table import PROBES, Probe
 
 SOURCE: Final = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from security.escape.probes.main import main; main(*sys.argv[1:])"
@@ -79,7 +80,18 @@ class Report:
 
 
 def spec_for(laid: Laid, names: Sequence[str], slower: float) -> Spec:
-    argv = (sys.executable, "-I", "-S", "-B", "-c", SOURCE, laid.program, laid.as_argument(), ",".join(names), str(slower))
+    argv = (
+        sys.executable,
+        "-I",
+        "-S",
+        "-B",
+        "-c",
+        SOURCE,
+        laid.program,
+        laid.as_argument(),
+        ",".join(names),
+        str(slower),
+    )
     mounts = (
         *runtime_mounts(argv[:1]),
         Mount(source=laid.bait.given, target=laid.bait.given),
@@ -105,7 +117,7 @@ async def tried(starts: Starts, driver: str, laid: Laid, names: Sequence[str]) -
             said[begun[-1]] = {"said": "the whole sandbox ended"}
         rest = [name for name in rest if name not in said]
     landed, residue = laid.landed(), laid.residue()
-    outcomes = {name: _outcome(PROBES[name], said[name], laid.secret, landed.pop(name, "")) for name in names}
+    outcomes = {name: outcome_of(PROBES[name], said[name], laid.secret, landed.pop(name, "")) for name in names}
     complaints = [f"{name}: {what}" for name, what in landed.items()] + [f"left behind: {one}" for one in residue]
     if laid.secret.encode() in complained:
         complaints.append("a secret was read: " + complained.decode(errors="replace"))
@@ -136,7 +148,7 @@ async def _lines(session: Session, silence_s: float):  # type: ignore[no-untyped
         yield line
 
 
-def _outcome(probe: Probe, line: dict[str, object], secret: str, landed: str) -> Outcome:
+def outcome_of(probe: Probe, line: dict[str, object], secret: str, landed: str) -> Outcome:
     said = str(line.get("said", ""))
     outcome = Outcome(probe=probe, through=line.get("through") is True, said=said, landed=landed)
     return replace(

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from sandbox.driver import Driver
 from security.escape.baits import laid
 from security.escape.defences import without
 from security.escape.engine import engine
@@ -16,6 +15,8 @@ from security.escape.judge import Report, tried
 from security.escape.probes import main as _  # noqa: F401  # the probes enter the table
 from security.escape.probes.table import PROBES
 from support.drivers import find
+
+from sandbox.driver import Driver
 
 ORDER: Final = ("files", "network", "control", "kernel", "times", "resources")
 """Those that may end their whole sandbox come last, and have one of their own."""

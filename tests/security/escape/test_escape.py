@@ -4,12 +4,11 @@ import os
 from typing import Final
 
 import pytest
-from support.drivers import DRIVERS
-
 from security.escape.defences import WEAKENED
 from security.escape.judge import MISSING, Report
 from security.escape.probes.table import PROBES
 from security.escape.shore import Shore
+from support.drivers import DRIVERS
 
 every_driver = pytest.mark.parametrize("driver", DRIVERS)
 
@@ -75,7 +74,9 @@ def test_each_of_many_probes_is_stopped_by_a_defence_that_can_be_taken_out() -> 
     assert {one.stopped_by for one in PROBES.values()} == WEAKENED.keys()
     for (defence, driver), names in STILL_STOPPED.items():
         others = [name for name in WEAKENED[defence] if name != driver]
-        assert any(not names & STILL_STOPPED.get((defence, other), set()) for other in others), "seen with another driver"
+        assert any(not names & STILL_STOPPED.get((defence, other), set()) for other in others), (
+            "seen with another driver"
+        )
 
 
 def got_out(there: Shore, driver: str, group: str) -> dict[str, str]:

@@ -5,13 +5,13 @@ import resource
 import sys
 
 import pytest
+from security.escape.baits import PROBES_FROM
+from security.escape.shore import Shore
 from support.drivers import DRIVERS
 
 from sandbox.driver import Driver
 from sandbox.runtime import runtime_mounts
 from sandbox.spec import MIB, Mount, Spec
-from security.escape.baits import PROBES_FROM
-from security.escape.shore import Shore
 
 OFFERED = 48 * MIB
 TAKEN = 12 * MIB

@@ -9,16 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.drivers import DRIVERS
-
-from sandbox.driver import Session
-from sandbox.runtime import runtime_mounts
-from sandbox.spec import Mount, Spec
 from security.escape.baits import Laid, laid
 from security.escape.defences import Nothing
 from security.escape.judge import Starts
 from security.escape.probes.lingering import WAYS
 from security.escape.shore import Shore
+from support.drivers import DRIVERS
+
+from sandbox.driver import Session
+from sandbox.runtime import runtime_mounts
+from sandbox.spec import Mount, Spec
 
 READY_S = 60.0
 LOOK_S = 0.4

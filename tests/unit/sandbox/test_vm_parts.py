@@ -1,6 +1,7 @@
 """What a machine is made of, without starting one: archives, modules, little programs, snapshots in their cache."""
 
 import asyncio
+import gc
 import mmap
 import os
 import shutil
@@ -8,23 +9,30 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import drivers  # names the guest's kernel
 
 from sandbox import Limits, Mount, SandboxError, Spec
+from sandbox.bubblewrap.session import BubblewrapSession
 from sandbox.bubblewrap.view import GUEST, enclosing
 from sandbox.spec import MIB
-from sandbox.vm import plan
+from sandbox.vm import VM, plan
 from sandbox.vm.calls import FAILED, NOT_RUN, Calls, cstring
 from sandbox.vm.guest import initramfs
 from sandbox.vm.initramfs import file, folder, pack
 from sandbox.vm.kernel import Kernel, find_kernel
 from sandbox.vm.machine import GUEST_BYTES, STEP_BYTES, find_busybox, find_emulator, machine_bytes
 from sandbox.vm.relay import RELAY
+from sandbox.vm.running import Machine
 from sandbox.vm.sealed import copy_sparse, sealed_bytes
 from sandbox.vm.snapshot import Snapshot, Snapshots
+from sandbox.vm.wires import lay
+
+assert drivers
 
 Execute = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -239,6 +247,16 @@ async def test_a_snapshot_is_taken_once_however_many_ask_for_it(tmp_path: Path) 
     assert {snapshot.state for snapshot in found} == {b"state"}
 
 
+async def test_a_driver_that_nobody_holds_keeps_no_files_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    vm = VM.find(tmp_path)
+    await vm.machines.snapshots.get("k", taken)
+    assert len(os.listdir("/proc/self/fd")) == before + 3
+    del vm
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 async def test_one_of_another_guest_is_swept_away_and_the_folder_is_private(tmp_path: Path) -> None:
     await snapshots(tmp_path, "old").get("k", taken)
     await snapshots(tmp_path, "new").get("k", taken)
@@ -277,3 +295,33 @@ async def test_a_snapshot_that_was_cut_short_or_is_gone_is_taken_anew(tmp_path: 
     (tmp_path / "cache/guest-k/state").unlink()
     found = await snapshots(tmp_path).get("k", taken)
     assert found.state == b"state"
+
+
+class DeafEmulator:
+    """One whose guest never answers."""
+
+    def __init__(self) -> None:
+        self.stderr = asyncio.StreamReader()
+        self.stderr.feed_data(b"qemu: no such device\n")
+        self.stderr.feed_eof()
+        self.ended = asyncio.Event()
+
+    def kill(self) -> None:
+        self.ended.set()
+
+    async def wait(self) -> int:
+        await self.ended.wait()
+        return 137
+
+
+async def test_a_guest_that_never_answers_meets_a_deadline_and_one_that_ends_is_quoted() -> None:
+    emulator = DeafEmulator()
+    machine = Machine(emulator=cast(BubblewrapSession, emulator), wires=await lay(), state=None)
+    with pytest.raises(SandboxError, match="did not answer in 0 seconds"):
+        await machine.say(b"ping\n", expecting=b"pong\n", within_s=0.01)
+    with pytest.raises(SandboxError, match="does not wake: qemu: no such device"):
+        await machine.wake(0.01)
+    machine.wires.hand_over()  # the other ends close, as when QEMU dies
+    with pytest.raises(SandboxError, match="the guest ended"):
+        await machine.say(b"ping\n", expecting=b"pong\n", within_s=10)
+    await machine.abandon()

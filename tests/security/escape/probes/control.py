@@ -1,4 +1,4 @@
-"""The gateway itself: its port, its sockets, its store, its keys, its process, and the engine that starts containers."""
+"""The gateway itself: its port, sockets, store, keys and process, and the engine that starts containers."""
 
 import os
 import signal

@@ -124,8 +124,9 @@ def _(bait: Bait) -> str:
 
 @probe("mount-made-writable-again", stopped_by="privileges")
 def _(bait: Bait) -> str:
-    for prepare in (lambda: None, lambda: become_root_of(bait, "mount")):
-        prepare()
+    for fresh in (False, True):
+        if fresh:
+            become_root_of(bait, "mount")
         with suppress(OSError):
             call(bait, "mount", b"none", bait.given.encode(), None, REMOUNT | BIND, None)
             break

@@ -191,9 +191,7 @@ def _(bait: Bait) -> str:
 @probe("sibling-advised", stopped_by="privileges", judged="kernel")
 def _(bait: Bait) -> str | None:
     place = ctypes.create_string_buffer(struct.pack("<QQ", 0, 0))
-    return beside(
-        lambda sibling: str(reaches(bait, "process_madvise", os.pidfd_open(sibling), place, 1, 20, 0))
-    )
+    return beside(lambda sibling: str(reaches(bait, "process_madvise", os.pidfd_open(sibling), place, 1, 20, 0)))
 
 
 # ---- rights ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The table of probes, and how each is run: in a forked child with a deadline, for one that succeeds changes the rest."""
+"""The table of probes, and how each is run: in a forked child with a deadline, for success changes the rest."""
 
 import ctypes
 import errno
@@ -97,7 +97,7 @@ def run(names: list[str], bait: Bait, slower: float) -> None:
     """Print a line when a probe begins and one when it has ended: whoever ends the whole sandbox is known by name."""
     for name in names:
         _say({"begun": name})
-        _say({"ended": name, **_in_child(PROBES[name], bait, slower)})
+        _say({"ended": name, **in_child(PROBES[name], bait, slower)})
 
 
 def _say(what: object) -> None:
@@ -105,15 +105,17 @@ def _say(what: object) -> None:
     sys.stdout.flush()
 
 
-def _in_child(one: Probe, bait: Bait, slower: float) -> dict[str, object]:
+def in_child(one: Probe, bait: Bait, slower: float) -> dict[str, object]:
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
         with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
             score.write("1000")  # of the whole sandbox, this process goes first
-        os.write(tell, json.dumps(_attempt(one, bait)).encode())
-        os._exit(0)
+        try:
+            os.write(tell, json.dumps(_attempt(one, bait)).encode())
+        finally:
+            os._exit(0)
     os.close(tell)
     with suppress(OSError):
         os.setpgid(child, child)
@@ -141,7 +143,7 @@ def _attempt(one: Probe, bait: Bait) -> dict[str, object]:
         return {"through": False, "said": f"{name} {refused}"[:300], "errno": name}
     except MemoryError:
         return {"through": False, "said": "no memory"}
-    except BaseException:
+    except Exception:  # noqa: BLE001  # a probe that is broken proves nothing, and must say so
         return {"through": False, "said": traceback.format_exc()[-600:], "broken": True}
     return {"through": got is not None, "said": (got or "nothing")[:2000]}
 
@@ -205,7 +207,7 @@ CLONE = {
 
 
 def become_root_of(bait: Bait, *namespaces: str) -> None:
-    """Where nothing stops it, a fresh user namespace gives every right over the other fresh ones. Tried, not relied on."""
+    """Where nothing stops it, a fresh user namespace gives every right over the other fresh ones. Only tried."""
     flags = 0
     for namespace in ("user", *namespaces):
         flags |= CLONE[namespace]

@@ -9,7 +9,7 @@ from security.escape.probes.table import Bait, call, probe, reaches
 
 _BAD_TICK = struct.pack("<I", 0x4000) + bytes(84) + struct.pack("<q", 1) + bytes(112)
 _BEFORE_BOOT = struct.pack("<qq", 1, 0)
-"""A second after the epoch. A kernel that has run for longer refuses it whoever asks, once it has looked at who asks."""
+"""A second after the epoch. A kernel that has run for longer refuses it, once it has looked at who asks."""
 
 
 def _asks(name: str, title: str, *arguments: object) -> None:
