@@ -49,7 +49,7 @@ class Pool(Generic[K, S]):
     _closed: bool = False
 
     def keep(self, kind: K, count: int, start: Callable[[], Awaitable[S | None]]) -> None:
-        """From now on keep `count` of this kind ready. `start` answers None where it failed: it is tried again, later."""
+        """From now on keep `count` of this kind ready. `start` answers None where it failed: tried again, later."""
         shelf = self._shelves.setdefault(kind, _Shelf(start, count))
         shelf.start, shelf.count = start, count
         self._fill(shelf)

@@ -149,7 +149,7 @@ def _mounts(arguments: list[str]) -> str:
     named = [word for word in arguments if word.startswith("/") and Path(word).exists() and not _is_program(word)]
     if not named:
         return '# mounts = ["~/folder:ro"]     # what the sandbox sees; ":rw": it writes to a copy that you review'
-    return f'mounts = [{", ".join(_quoted(f"{word}:ro") for word in named)}]  # ":rw": it writes to a copy that you review'
+    return f'mounts = [{", ".join(_quoted(f"{word}:ro") for word in named)}]  # ":rw": writes to a copy that you review'
 
 
 def _is_program(word: str) -> bool:

@@ -254,7 +254,8 @@ _MORE_NUMBERS: Final = {
 def _numbers() -> dict[str, int]:
     table = json.loads(resources.files("sandbox.seccomp").joinpath("syscalls.json").read_text())
     machine = os.uname().machine
-    return table[machine] | _MORE_NUMBERS[machine]  # type: ignore[no-any-return]
+    numbers: dict[str, int] = table[machine] | _MORE_NUMBERS[machine]
+    return numbers
 
 
 # ---- looked at afterwards ----------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from typing import Any, Final
 from security.escape.baits import UID, Laid
 from security.escape.judge import Starts
 from support.scene import SOAK
+from typing_extensions import override
 
 from sandbox.bubblewrap import Bubblewrap
 from sandbox.docker.driver import Docker
@@ -116,6 +117,7 @@ class Edited(Engine):
 
     edit: Callable[[dict[str, Any]], None]
 
+    @override
     async def call(
         self,
         method: str,

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -139,7 +139,7 @@ async def _one_sandbox(
         await session.wait()
 
 
-async def _lines(session: Session, silence_s: float):  # type: ignore[no-untyped-def]  # an async generator of bytes
+async def _lines(session: Session, silence_s: float) -> AsyncIterator[bytes]:
     while True:
         async with asyncio.timeout(silence_s):
             line = await session.stdout.readline()

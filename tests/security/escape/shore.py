@@ -18,7 +18,7 @@ from support.drivers import find
 
 from sandbox.driver import Driver
 
-ORDER: Final = ("files", "network", "control", "kernel", "times", "resources")
+ORDER: Final = ("files", "proc", "network", "control", "kernel", "times", "resources")
 """Those that may end their whole sandbox come last, and have one of their own."""
 
 

@@ -84,6 +84,13 @@ def test_what_every_program_needs_is_allowed(call: str) -> None:
     assert answer(call, [0] * 6) == ALLOWED
 
 
+def test_what_is_spared_is_answered_and_nothing_else() -> None:
+    spared = json.loads(profile("x86_64", spared=frozenset({"clone3"})))["syscalls"]
+    usual = PROFILE["syscalls"]
+    assert [rule for rule in usual[1:] if rule["names"] != ["clone3"]] == spared[1:]
+    assert {*spared[0]["names"]} - {*usual[0]["names"]} == {"clone3"}
+
+
 def test_a_processor_without_a_table_has_no_profile() -> None:
     with pytest.raises(KeyError):
         profile("m68k")

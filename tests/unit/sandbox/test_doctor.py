@@ -75,6 +75,7 @@ def test_the_state_is_where_the_user_keeps_state(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_driver_that_is_not_there_takes_one_line() -> None:
-    absent = Capabilities(verified=frozenset(), why_not=dict.fromkeys((*GUARANTEES, KERNEL), "no engine. Start Docker."))
+    why_not = dict.fromkeys((*GUARANTEES, KERNEL), "no engine. Start Docker.")
+    absent = Capabilities(verified=frozenset(), why_not=why_not)
     said = as_text(findings(drivers={"bubblewrap": WHOLE, "runc": absent}))
     assert said.count("no engine. Start Docker.") == 1

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from security.escape.probes import control, files, kernel, network, resources, times  # noqa: F401  # they enter theirs
+from security.escape.probes import control, files, kernel, network, proc, resources, times  # noqa: F401  # they enter theirs
 from security.escape.probes.table import Bait, run
 
 

@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 
-from security.escape.probes.files import opens_node
+from security.escape.probes.proc import opens_node
 from security.escape.probes.table import Bait, numbered, probe, reaches
 
 HOST, METADATA, PUBLIC, STUB, MULTICAST = "10.77.0.1", "169.254.169.254", "8.8.8.8", "127.0.0.53", "224.0.0.251"
