@@ -67,7 +67,7 @@ def _options(file: File, found: Path, state: Path) -> Options:
     host, port = _listen(file.gateway.listen, found)
     sandboxes = dict(SHIPPED) | {name: _profile(name, profile, found) for name, profile in file.sandbox.items()}
     folder = found.resolve().parent
-    return Options(
+    options = Options(
         state=state,
         host=host,
         port=port,
@@ -78,6 +78,8 @@ def _options(file: File, found: Path, state: Path) -> Options:
         hold_s=file.approvals.hold_s,
         expire_s=file.approvals.expire_s,
     )
+    _check_direct(options, found)
+    return options
 
 
 def _listen(listen: str, found: Path) -> tuple[str, int]:
@@ -183,6 +185,31 @@ def _mount(text: str, key: str, found: Path) -> Mount:
     if not path.is_absolute():
         raise ConfigError(f'{found}: {key}: {text!r} is not absolute (write "/folder:ro" or "~/folder:ro")')
     return Mount(path=Path(os.path.normpath(path)), access=Access(mode))
+
+
+def _check_direct(options: Options, found: Path) -> None:
+    """Whoever writes to a folder directly can put a link, or another file, in place of anything in it."""
+    servers = options.servers.values()
+    rules = (found, *options.bundles, *(Path(one.pack) for one in servers if one.pack and os.path.isabs(one.pack)))
+    for server, mount in ((one, mount) for one in servers for mount in one.mounts if mount.access is Access.DIRECT):
+        for rule in rules:
+            if _is_in(rule, mount.path):
+                raise ConfigError(
+                    f"{found}: server.{server.name}.mounts: {mount.path} is written to directly, and {rule} is in it: the"
+                    " server could change the gateway's rules; mount a narrower folder, or mount it :ro or :rw"
+                )
+        for other, inner in ((one, inner.path) for one in servers for inner in one.mounts):
+            if inner != mount.path and _is_in(inner, mount.path):
+                raise ConfigError(
+                    f"{found}: server.{other.name}.mounts: {inner} lies in {mount.path}, which server.{server.name} writes"
+                    " to directly: it could put a link there; mount the outer one, or move the inner one out"
+                )
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    """Whether the way to it leads through that folder, as it is written or in truth."""
+    real = os.path.realpath(folder)
+    return any(Path(one).is_relative_to(outer) for one in (path, os.path.realpath(path)) for outer in (folder, real))
 
 
 def _pack(pack: str | None, found: Path) -> str | None:

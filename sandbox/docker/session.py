@@ -102,13 +102,20 @@ class DockerSession:
         with suppress(SandboxError, TimeoutError):
             async with asyncio.timeout(KILL_S):
                 await asyncio.gather(
-                    self.remover.engine.call("POST", f"/containers/{self.container}/kill", timeout_s=KILL_S),
+                    self._signal(),
                     self.output.protocol.take_all(),
                     self.errors.protocol.take_all(),
                 )
                 await asyncio.sleep(KILL_S)
         self._is_given_up = True  # no engine, or one that cannot kill
         self.exit.close()
+
+    async def _signal(self) -> None:
+        try:
+            await self.remover.engine.call("POST", f"/containers/{self.container}/kill", timeout_s=KILL_S)
+        except Refused as refused:
+            if refused.status not in (404, 409):  # it has just ended by itself, and the engine is about to say how
+                raise
 
     async def _end(self) -> int:
         status = await self._status()

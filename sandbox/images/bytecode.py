@@ -10,6 +10,7 @@ from sandbox.bubblewrap import hand_over
 from sandbox.driver import Driver
 from sandbox.images.archive import inside
 from sandbox.images.install import run
+from sandbox.mounts import ENVIRONMENT
 from sandbox.spec import Mount
 
 _COMPILE: Final = """
@@ -33,7 +34,8 @@ async def compile_python(driver: Driver, root: Path, work: Path) -> None:
     hand_over(compiled)
     shell = 'command -v python3 >/dev/null || exit 0; exec python3 -I -c "$0"'
     mounts = (Mount(source=str(compiled), target="/bytecode", writable=True),)
-    await run("python", driver, root, ("/bin/sh", "-c", shell, _COMPILE), mounts=mounts, env={"PYTHONHASHSEED": "0"})
+    env = {"PATH": ENVIRONMENT["PATH"], "PYTHONHASHSEED": "0"}  # the root's own Python: no package's `.pth` file runs
+    await run("python", driver, root, ("/bin/sh", "-c", shell, _COMPILE), mounts=mounts, env=env)
     for path in sorted(compiled.rglob("*.pyc")):
         if path.is_file() and not path.is_symlink():
             folder = inside(root, str(path.parent.relative_to(compiled) / "__pycache__"), make=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from sandbox.bubblewrap import hand_over
 from sandbox.driver import Driver
@@ -29,6 +29,17 @@ PYPI: Final = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==\d[\w.!+]*")
 
 LIMITS: Final = Limits(memory_bytes=4096 * MIB, pids=512, files=4096, tmp_bytes=64 * MIB, file_bytes=4096 * MIB)
 STEP_S: Final = 900.0
+
+_LIST: Final = """
+import runpy, sys
+packages = f"/opt/python/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+sys.argv = ["pip", "list", "--format=freeze", "--disable-pip-version-check", "--path", packages]
+runpy.run_module("pip", run_name="__main__")
+"""
+"""By the root's own Python: the environment's would run whatever a package put into a `.pth` file."""
+
+_ROOTS: Final = {"PATH": ENVIRONMENT["PATH"]}
+"""The root's own programs, none that was installed."""
 
 _SCRIPT: Final = "Packages' scripts did not run; if it needs them, and you trust it, add --scripts."
 
@@ -82,7 +93,8 @@ class Workshop:
         await self._run("pip", ("python3", "-m", "venv", "--without-pip", environment), environment)
         pip = ("python3", "-m", "pip", "--python", f"{environment}/bin/python")
         await self._run("pip", (*pip, "install", *options, "--", *packages), environment)
-        said = await self._run("pip", (*pip, "list", "--format=freeze", "--disable-pip-version-check"), environment)
+        seen = (Mount(source=str(self.work / "python"), target=environment),)
+        said = await run("pip", self.driver, self.root, ("python3", "-I", "-c", _LIST), mounts=seen, env=_ROOTS)
         add_uvx(self.work / "python")
         return sorted(said.split())
 
@@ -98,8 +110,9 @@ class Workshop:
             Mount(source=str(home), target=HOME, writable=True),
             Mount(source=str(into), target=folder, writable=True),
         )
-        env = {"PATH": ENVIRONMENT["PATH"], "HOME": HOME, "TMPDIR": f"{HOME}/tmp", **sources.env}  # noqa: S108
-        return await run(step, self.driver, self.root, argv, mounts=(*writable, *sources.mounts), env=env)
+        env = {**_ROOTS, "HOME": HOME, "TMPDIR": f"{HOME}/tmp", **sources.env}  # noqa: S108
+        mounts = (*writable, *sources.mounts)
+        return await run(step, self.driver, self.root, argv, mounts=mounts, env=env, network="host")
 
 
 async def run(
@@ -110,8 +123,9 @@ async def run(
     *,
     mounts: tuple[Mount, ...] = (),
     env: Mapping[str, str] | None = None,
+    network: Literal["none", "host"] = "none",
 ) -> str:
-    """What a program of a root printed, with the host's network if it has mounts to fill.
+    """What a program of a root printed.
 
     Raises:
         SandboxError: it did not start, or ended badly, or not in time.
@@ -122,7 +136,7 @@ async def run(
         mounts=mounts,
         image=Image(digest="", archive="", root=str(root)),
         limits=LIMITS,
-        network="host" if mounts else "none",
+        network=network,
     )
     session = await driver.start(spec)
     try:

@@ -36,7 +36,7 @@ NATURE: Final[Mapping[str, Nature]] = {
     # `.dockerenv` is an empty file by which Docker's containers know what they are in.
     "runc": Nature(starts=50, root_entries=frozenset({".dockerenv"})),
     # gVisor's kernel counts processes a moment after they have begun.
-    "gvisor": Nature(pids_over=16, starts=20, root_entries=frozenset({".dockerenv"})),
+    "gvisor": Nature(pids_over=20, starts=20, root_entries=frozenset({".dockerenv"})),
     # Its emulator is in a sandbox of bubblewrap.
     "vm": Nature(starts=10, environment={}, sweeps_late=("group",)),
 }

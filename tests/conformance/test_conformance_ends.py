@@ -118,6 +118,18 @@ async def test_a_flood_is_ended_at_once_and_nobody_else_waits_for_it(driver: Dri
         assert await ask(other, b"still\n") == b"still\n"
 
 
+async def test_one_that_is_killed_while_it_ends_by_itself_leaves_nothing(driver: Driver) -> None:
+    await ran(driver, CAT)
+    before = footprint()
+    for delay_s in (0.0, 0.001, 0.004, 0.016):
+        async with running(driver, shell("exit 7")) as session:
+            await session.stdout.read()
+            await asyncio.wait([asyncio.create_task(session.wait())], timeout=delay_s)
+            session.kill()
+            assert await session.wait() in {7, 128 + signal.SIGKILL}
+    assert await left_since(before) == frozenset()
+
+
 async def test_an_end_is_told_although_nobody_reads_what_was_said(driver: Driver) -> None:
     async with running(driver, shell("head -c 4000000 /dev/zero; exec sleep 600")) as session:
         await session.stdout.readexactly(1)

@@ -193,6 +193,28 @@ def test_a_mistake_is_told_with_its_file_and_key(tmp_path: Path, text: str, said
     assert complaint(tmp_path, text).startswith(said)
 
 
+@pytest.mark.promise("direct-mounts-lead-nowhere")
+@pytest.mark.parametrize("inner", ["proj/docs:ro", "proj/docs:rw", "proj/docs:direct", "link/docs:ro"])
+def test_a_mount_inside_of_one_that_another_server_writes_to_directly_is_refused(tmp_path: Path, inner: str) -> None:
+    (tmp_path / "proj" / "docs").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("proj")
+    outer = f'[server.notes]\ncommand = ["notes"]\nmounts = ["{tmp_path}/proj:direct"]\n'
+    said = complaint(tmp_path, outer + BANK + f'mounts = ["{tmp_path}/{inner}"]\n')
+    assert said.startswith("server.bank.mounts: ")
+    assert "it could put a link there" in said
+    beside = read_settings(write(tmp_path, outer + BANK + f'mounts = ["{tmp_path}/proj:ro", "{tmp_path}/other:ro"]\n'))
+    assert len(beside.servers["bank"].mounts) == 2
+
+
+@pytest.mark.promise("rules-in-no-direct-mount")
+@pytest.mark.parametrize("more", ["", 'pack = "bank.toml"\n', '[policy]\nbundles = ["rules"]\n'])
+def test_the_gateways_own_rules_are_in_no_mount_that_is_written_to_directly(tmp_path: Path, more: str) -> None:
+    folder = tmp_path if not more else tmp_path / ("bank.toml" if "pack" in more else "rules")
+    said = complaint(tmp_path, BANK + f'mounts = ["{folder}:direct"]\n{more}')
+    assert said.startswith(f"server.bank.mounts: {folder} is written to directly")
+    read_settings(write(tmp_path, BANK + f'mounts = ["{folder}:rw"]\n{more}'))
+
+
 def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read: No such file"):
         read_settings(tmp_path / "nowhere.toml")
