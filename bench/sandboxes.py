@@ -1,8 +1,8 @@
 """`python -m bench.sandboxes`: what a wall costs: from the start to the first reply, and then each round trip.
 
 One server (`bench/echo.py`) behind every driver of this machine and behind none; they take turns in one run, medians
-over the rounds, ratios to no wall of the same round. No gateway in between: these are the bare streams.
-Pools and the proxy are not in it. Drivers that this machine lacks are named at the end.
+over the rounds, ratios to no wall of the same round. No gateway in between: these are the bare streams. `pooled` is the
+first reply of one that a pool had ready. Drivers that this machine lacks are named at the end.
 """
 
 import argparse
@@ -21,14 +21,17 @@ from typing import Protocol
 import uvloop
 
 from bench.targets import HERE
-from sandbox.driver import Driver
+from sandbox.driver import Driver, Session
 from sandbox.drivers import FINDERS
 from sandbox.errors import SandboxError
+from sandbox.pool import Pool
 from sandbox.runtime import runtime_mounts
 from sandbox.spec import Spec
 
 COMMAND = (sys.executable, "-c", (HERE / "echo.py").read_text())
 CALLS = 300
+SETTLE_S = 2.0
+"""How long one lies in a pool before it is taken: its program has started by then."""
 NO_WALL = "none"
 
 
@@ -47,6 +50,7 @@ class Measured:
     """One driver, a value per round."""
 
     first_ms: list[float] = field(default_factory=list)
+    pooled_ms: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
     p95_ms: list[float] = field(default_factory=list)
     end_ms: list[float] = field(default_factory=list)
@@ -67,7 +71,31 @@ async def measure(name: str, driver: Driver | None, into: Measured) -> None:
         into.p95_ms.append(sorted(times)[int(0.95 * CALLS)])
         ended = time.perf_counter()
     into.end_ms.append(1e3 * (time.perf_counter() - ended))
+    if driver is not None:
+        into.pooled_ms.append(await _pooled(driver))
     print(f"  {name}: {into.first_ms[-1]:.0f} ms, {into.p50_ms[-1]:.2f} ms", file=sys.stderr, flush=True)
+
+
+async def _pooled(driver: Driver) -> float:
+    """Milliseconds from taking a sandbox out of a pool to its first reply."""
+
+    async def start() -> Session | None:
+        return await driver.start(Spec(argv=COMMAND, mounts=runtime_mounts(COMMAND)))
+
+    pool: Pool[str, Session] = Pool()
+    pool.keep("echo", 1, start)
+    while not pool.ready("echo"):
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(SETTLE_S)
+    begun = time.perf_counter()
+    session = pool.take("echo")
+    assert session is not None
+    await _ask(session, 0, "initialize", {"protocolVersion": "2025-06-18", "capabilities": {}})
+    took = time.perf_counter() - begun
+    await pool.close()
+    session.kill()
+    await session.wait()
+    return 1e3 * took
 
 
 @asynccontextmanager
@@ -116,11 +144,12 @@ async def run(names: list[str], rounds: int) -> None:
 
 def _show(table: dict[str, Measured], rounds: int) -> None:
     print(f"\n{datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, medians; ratios to no wall of the same round\n")
-    print("| driver | start to first reply ms | round trip p50 ms | p95 ms | p50 ratio | end ms |")
-    print("|---|---|---|---|---|---|")
+    print("| driver | start to first reply ms | pooled ms | round trip p50 ms | p95 ms | p50 ratio | end ms |")
+    print("|---|---|---|---|---|---|---|")
     for name, found in table.items():
         ratio = statistics.median(a / b for a, b in zip(found.p50_ms, table[NO_WALL].p50_ms, strict=True))
         figures = [f"{statistics.median(found.first_ms):.0f}"]
+        figures += [f"{statistics.median(found.pooled_ms):.0f}" if found.pooled_ms else ""]
         figures += [f"{statistics.median(values):.2f}" for values in (found.p50_ms, found.p95_ms)]
         figures += [f"{ratio:.2f}x", f"{statistics.median(found.end_ms):.0f}"]
         print(f"| {name} | {' | '.join(figures)} |")

@@ -191,25 +191,27 @@ def _check_direct(options: Options, found: Path) -> None:
     """Whoever writes to a folder directly can put a link, or another file, in place of anything in it."""
     servers = options.servers.values()
     rules = (found, *options.bundles, *(Path(one.pack) for one in servers if one.pack and os.path.isabs(one.pack)))
-    for server, mount in ((one, mount) for one in servers for mount in one.mounts if mount.access is Access.DIRECT):
+    for writer, folder in (
+        (one.name, mount.path) for one in servers for mount in one.mounts if mount.access is Access.DIRECT
+    ):
         for rule in rules:
-            if _is_in(rule, mount.path):
+            if _is_in(rule, folder, or_is_it=True):
                 raise ConfigError(
-                    f"{found}: server.{server.name}.mounts: {mount.path} is written to directly, and {rule} is in it: the"
-                    " server could change the gateway's rules; mount a narrower folder, or mount it :ro or :rw"
+                    f"{found}: server.{writer}.mounts: {folder} is written to directly, and {rule} is in it: the server"
+                    " could change the gateway's rules; mount a narrower folder, or mount it :ro or :rw"
                 )
-        for other, inner in ((one, inner.path) for one in servers for inner in one.mounts):
-            if inner != mount.path and _is_in(inner, mount.path):
+        for other, inner in ((one.name, mount.path) for one in servers for mount in one.mounts):
+            if _is_in(inner, folder):
                 raise ConfigError(
-                    f"{found}: server.{other.name}.mounts: {inner} lies in {mount.path}, which server.{server.name} writes"
-                    " to directly: it could put a link there; mount the outer one, or move the inner one out"
+                    f"{found}: server.{other}.mounts: {inner} lies in {folder}, which server.{writer} writes to"
+                    " directly: it could put a link there; mount the outer one, or move the inner one out"
                 )
 
 
-def _is_in(path: Path, folder: Path) -> bool:
+def _is_in(path: Path, folder: Path, *, or_is_it: bool = False) -> bool:
     """Whether the way to it leads through that folder, as it is written or in truth."""
-    real = os.path.realpath(folder)
-    return any(Path(one).is_relative_to(outer) for one in (path, os.path.realpath(path)) for outer in (folder, real))
+    ways, outers = ({one, Path(os.path.realpath(one))} for one in (path, folder))
+    return any(way.is_relative_to(outer) and (or_is_it or way != outer) for way in ways for outer in outers)
 
 
 def _pack(pack: str | None, found: Path) -> str | None:

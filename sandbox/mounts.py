@@ -60,3 +60,20 @@ def checked(mounts: Sequence[Mount]) -> None:
                     f"{inner.source} lies in {outer.source}, which the sandbox writes to: it could put a link there",
                     "Mount only the outer one, or move the inner one out.",
                 )
+            place = PurePosixPath(inner.target)
+            if PurePosixPath(outer.target) in place.parents and not _is_place(outer, place):
+                raise SandboxError(
+                    "mount",
+                    f"{inner.target} is not in {outer.source}, which the sandbox writes to: it would be made there",
+                    "Make it there first, or mount it elsewhere.",
+                )
+
+
+def _is_place(outer: Mount, place: PurePosixPath) -> bool:
+    """Whether something can be mounted at this place of a writable mount: it is there, and no link is on the way."""
+    at = outer.source
+    for part in place.relative_to(outer.target).parts:
+        at = os.path.join(at, part)
+        if os.path.islink(at) or not os.path.exists(at):
+            return False
+    return True

@@ -18,6 +18,7 @@ from gateway.stores.calls import Call, CallState
 from gateway.stores.files import FileLabel
 from gateway.stores.memory import Memory
 from policies.case import Case, Pin
+from policies.label import CLEAN
 from policies.pack import Effect, Role
 from policies.verdict import Code
 
@@ -76,7 +77,7 @@ class Commit:
                 time=now,
             ),
         )
-        written = () if case.tool.effect is Effect.READ else self._written(db, now)
+        written = self._written(db, now)
         ticket = case.approval.ticket if case.approval else ""
         payload = {
             **case_document(case),
@@ -91,8 +92,11 @@ class Commit:
         )
 
     def _written(self, db: sqlite3.Connection, now: float) -> tuple[FileLabel, ...]:
-        """What the server may write into the operator's folders from now on: all that the holder has read."""
+        """What the server may write into the operator's folders from now on: all that the holder has read. A read
+        that is given nothing but what was granted tells it nothing; the pack's word is for the tool, not the server."""
         case, server = self.intent.case, self.intent.action.server
+        if case.tool.effect is Effect.READ and case.label.flows_to(CLEAN):
+            return ()
         direct = self.memory.files.direct(server, case.seen.mark, case.action.subject.task, now)
         return files.raise_labels(db, direct) if direct else ()
 

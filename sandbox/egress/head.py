@@ -124,6 +124,8 @@ def to_origin(head: Head, host: str, port: int) -> Exchange:
     """
     if not _ORIGIN.fullmatch(head.target) or head.method == "CONNECT":
         raise Refusal("not a path", status=400, target=f"{host}:{port}")
+    if head.method == "TRACE":  # its answer is the request, with the header that was set (RFC 9110, 9.3.8)
+        raise Refusal("TRACE would tell what the proxy adds", status=400, target=f"{host}:{port}")
     named = head.values("host")
     if named not in ([host], [f"{host}:{port}"]):
         raise Refusal("a Host other than the target", status=421, target=f"{host}:{port}")

@@ -261,3 +261,17 @@ async def test_a_direct_mount_remembers_what_its_writers_had_read(tmp_path: Path
     async with scene(tmp_path / "state", server) as gateway:
         carried = gateway.memory.files.carried("scribe")
         assert (carried.label.classes, carried.label.readers, carried.is_foreign) == ({"scribe"}, {"user"}, False)
+
+
+@pytest.mark.promise("file-labels-last")
+async def test_what_a_read_is_given_may_stand_in_a_direct_mount_too(tmp_path: Path) -> None:
+    papers = tmp_path / "papers"
+    papers.mkdir()
+    (papers / "a.txt").write_text("x")
+    async with scene(tmp_path / "state", scribe(papers, Access.DIRECT)) as gateway:
+        made = Desk(gateway, await grant(gateway, "scribe.read"), papers)
+        assert (await made.does("read", "a.txt")).result == {"said": "x"}
+        assert gateway.workspaces.register.labelled() == [], "the holder had read nothing when it was called"
+        assert (await made.does("read", "a.txt")).result == {"said": "x"}
+        (row,) = gateway.workspaces.register.labelled()
+        assert (row.path, row.label.classes, row.task) == (str(papers), {"scribe"}, made.task)

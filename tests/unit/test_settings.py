@@ -202,7 +202,7 @@ def test_a_mount_inside_of_one_that_another_server_writes_to_directly_is_refused
     said = complaint(tmp_path, outer + BANK + f'mounts = ["{tmp_path}/{inner}"]\n')
     assert said.startswith("server.bank.mounts: ")
     assert "it could put a link there" in said
-    beside = read_settings(write(tmp_path, outer + BANK + f'mounts = ["{tmp_path}/proj:ro", "{tmp_path}/other:ro"]\n'))
+    beside = read_settings(write(tmp_path, outer + BANK + f'mounts = ["{tmp_path}/link:ro", "{tmp_path}/other:ro"]\n'))
     assert len(beside.servers["bank"].mounts) == 2
 
 

@@ -90,6 +90,7 @@ def test_what_could_be_read_in_two_ways_is_refused(text: str) -> None:
     [
         "GET http://api.example.com/ HTTP/1.1\nHost: api.example.com\n\n",
         "CONNECT / HTTP/1.1\nHost: api.example.com\n\n",
+        "TRACE / HTTP/1.1\nHost: api.example.com\n\n",
         "GET / HTTP/1.1\nHost: evil.example.com\n\n",
         "GET / HTTP/1.1\n\n",
     ],

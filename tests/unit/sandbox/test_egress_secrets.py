@@ -69,6 +69,16 @@ async def test_a_request_for_another_host_in_the_same_tls_is_sent_nothing() -> N
 
 
 @pytest.mark.promise("egress-secrets")
+async def test_no_host_is_asked_to_send_the_request_back() -> None:
+    log = Log()
+    async with town() as place, inside(guarded(place, log)) as sandbox:
+        said = await asked(sandbox, f"TRACE / HTTP/1.1\nHost: {API}\n\n")
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert place.connected == []
+    assert [event.why for event in log.events if isinstance(event, Refused)] == ["TRACE would tell what the proxy adds"]
+
+
+@pytest.mark.promise("egress-secrets")
 async def test_a_secret_never_goes_in_clear_nor_to_whoever_cannot_prove_his_name() -> None:
     async with town() as place, inside(guarded(place, Log())) as sandbox:
         plain = f"GET http://{API}:443/ HTTP/1.1\r\nHost: {API}:443\r\n\r\n"

@@ -34,6 +34,21 @@ def test_a_missing_source_is_named(tmp_path: Path) -> None:
         checked([Mount(source=str(tmp_path / "gone"), target="/gone")])
 
 
+@pytest.mark.promise("sandbox-mounts")
+def test_a_place_beneath_a_writable_mount_must_be_there_already(tmp_path: Path) -> None:
+    """Else it would be made in the host's folder, or behind a link that the sandbox has put there."""
+    outer, inner = tmp_path / "outer", tmp_path / "inner"
+    (outer / "place").mkdir(parents=True)
+    inner.mkdir()
+    (outer / "link").symlink_to(inner)
+    writable = Mount(source=str(outer), target="/work", writable=True)
+    checked([writable, Mount(source=str(inner), target="/work/place")])
+    for target in ("/work/none", "/work/link", "/work/place/deeper", "/work/link/x"):
+        with pytest.raises(SandboxError, match="it would be made"):
+            checked([writable, Mount(source=str(inner), target=target)])
+    assert sorted(os.listdir(outer)) == ["link", "place"]
+
+
 def test_outer_mounts_are_made_before_inner_ones() -> None:
     inner, outer = Mount(source="/s1", target="/a/b/c"), Mount(source="/s2", target="/a", writable=True)
     words = " ".join(options(Spec(argv=("x",), mounts=(inner, outer)), sources=["/t1", "/t2"], files={}))
