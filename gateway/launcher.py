@@ -1,8 +1,8 @@
 """Starts servers: from options, a driver's name and a task to a session, with everything of its own that it needs.
 
-    launch  (1) the driver, if it holds what is promised   (2) the mounts: a reviewed one is the task's own copy
-            (3) the image, by digest                        (4) the way out, if the profile has one
-            (5) one that was started ahead, or a new one
+launch  (1) the driver, if it holds what is promised   (2) the mounts: a reviewed one is the task's own copy
+        (3) the image, by digest                        (4) the way out, if the profile has one
+        (5) one that was started ahead, or a new one
 """
 
 import asyncio

@@ -6,7 +6,7 @@ its mounts, in every task, after every restart. A label leaves a path only when 
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePath
@@ -97,6 +97,8 @@ class FileLabels:
     """By server."""
     _rows: dict[tuple[str, str], FileLabel] = field(default_factory=dict)
     _carried: dict[str, Carried] = field(default_factory=dict)
+    _always: dict[str, Carried] = field(default_factory=dict)
+    """What results carry whatever was written: another server may write to what this one sees, unseen, at any time."""
     _roots: dict[str, tuple[str, ...]] = field(init=False)
     _direct: dict[str, tuple[str, ...]] = field(init=False)
 
@@ -107,8 +109,16 @@ class FileLabels:
             name: tuple(path for path, access in own if access is Access.DIRECT) for name, own in real.items()
         }
 
-    def read(self, reader: sqlite3.Connection) -> None:
-        """Take in what is on disk."""
+    def read(self, reader: sqlite3.Connection, worst: Callable[[str], Label] = lambda _: CLEAN) -> None:
+        """Take in what is on disk.
+
+        Args:
+            worst: what anything that a server says may be.
+        """
+        for writer, paths in self._direct.items():
+            for server in {server for path in paths for server in self._reached(path)} - {writer}:
+                label = self._always.get(server, NOTHING).label.join(worst(writer))
+                self._always[server] = Carried(label, is_foreign=True)
         self._rows = {(row.path, row.server): row for row in listed(reader)}
         self._count()
 
@@ -141,7 +151,7 @@ class FileLabels:
         self._count()
 
     def _count(self) -> None:
-        self._carried = {}
+        self._carried = dict(self._always)
         for row in self._rows.values():
             for server in self._reached(row.path):
                 self._carried[server] = _with(self.carried(server), row, server)

@@ -94,7 +94,7 @@ class Memory:
     def __post_init__(self) -> None:
         self.revoked.update(tasks.revocations(self.reader))
         self._flow = _all_flows(self.packs.values())
-        self.files.read(self.reader)
+        self.files.read(self.reader, worst=lambda server: self._overflow(server, ""))
 
     async def snapshot(self, action: Action) -> Snapshot:
         """One consistent read: nothing here awaits."""
@@ -178,8 +178,10 @@ class Memory:
 
     def worst_label(self, server: str, tool: str) -> Label:
         """The label that a result of this tool may have, whatever it says."""
-        worst = overflow(self.packs.get(server, NO_PACK).tool(tool), server, tool, "").label
-        return worst.join(self.files.carried(server).label)
+        return self._overflow(server, tool).join(self.files.carried(server).label)
+
+    def _overflow(self, server: str, tool: str) -> Label:
+        return overflow(self.packs.get(server, NO_PACK).tool(tool), server, tool, "").label
 
     def read(self, action: Action, result: JSONObject | None) -> Reading:
         """What a result is worth under the operator's pack; none came, or past what a task may remember: the worst.

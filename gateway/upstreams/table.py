@@ -40,6 +40,7 @@ Pinned: TypeAlias = Callable[[str], frozenset[str]]
 """The names of a server's tools that are pinned already."""
 
 CLOSED = "the gateway is closing"
+DROPPED = "its workspace was dropped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +144,9 @@ class Table:
     def retire(self, task: str, server: str) -> None:
         """End a task's processes of a server: what they stand in is about to go."""
         for key in [key for key in self._peers if key[1:3] == (task, server)]:
-            self._end(self._peers.pop(key), "its workspace was dropped")
+            self._end(self._peers.pop(key), DROPPED)
+        for key in [key for key in self._starting if key[1:3] == (task, server)]:
+            self._starting[key].cancel()
 
     async def close(self) -> None:
         """End every server; what is in flight has an unknown outcome."""
@@ -204,7 +207,7 @@ class Table:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
             if starting.cancelled():
-                raise UpstreamError(CLOSED) from None
+                raise UpstreamError(CLOSED if self._closed else DROPPED) from None
             raise
 
     def _started(self, key: Key, done: asyncio.Task[Peer]) -> None:

@@ -136,7 +136,7 @@ class Docker:
             exit_ = await self._exit(undo, name)
             await self.engine.call("POST", f"/containers/{name}/start", timeout_s=START_S)  # (4)
             serving = await self._serve(undo, name, python, outlet) if outlet else None
-            await self._limit(name, pids)
+            await self._limit(name, spec, pids)
             output.writer.write(container.GO)  # (5)
             undo.pop_all()
         return DockerSession(
@@ -192,9 +192,15 @@ class Docker:
         undo.callback(answer.close)
         return answer
 
-    async def _limit(self, name: str, pids: int) -> None:
-        """Let the program have no more processes than it may, now that the runtime needs none of its own."""
+    async def _limit(self, name: str, spec: Spec, pids: int) -> None:
+        """Let the program have no more processes than it may, now that the runtime needs none of its own.
+
+        gVisor's own limit is set by root, with the host's shell. An image's would be a stranger's program, and root's
+        is what it could read and leave in the mounts: there the host's limit, which is looser, has to do.
+        """
         if self.name == "gvisor":
+            if spec.image is not None:
+                return
             stream = await self._beside(name, container.limit_inside(pids), user="0:0")
             said = await _line(stream)
             stream.abort()

@@ -6,6 +6,8 @@ Strict: what two readers could understand differently has no name here.
 from typing import Final
 
 LIMIT_BYTES: Final = 32 << 10
+MOST_RECORDS: Final = 100
+"""It is looked at anew with each piece that arrives, so pieces of a byte would cost the gateway its time."""
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _SERVER_NAME, _ENCRYPTED_HELLO = 0, 0xFE0D
@@ -66,8 +68,10 @@ class _Bytes:
 
 def _message(data: _Bytes) -> _Bytes:
     """The first handshake message, put together from its records."""
-    whole = b""
+    whole, records = b"", 0
     while len(whole) < 4 or len(whole) < 4 + int.from_bytes(whole[1:4]):
+        if (records := records + 1) > MOST_RECORDS:
+            raise BadHello("a first message in too many pieces")
         kind, version = data.number(1), data.number(2)
         length = data.number(2)
         if kind != _HANDSHAKE or version >> 8 != 3 or not 0 < length <= _LONGEST_RECORD:

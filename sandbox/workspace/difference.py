@@ -6,6 +6,7 @@ workspace, pipes, sockets and devices, names that cannot be shown, set-user-id b
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,10 +15,14 @@ from typing import Final
 from sandbox.errors import SandboxError
 from sandbox.workspace.entry import Entry, Kind, LeftOut
 from sandbox.workspace.staging import Staged
-from sandbox.workspace.tree import MAX_BYTES, MAX_ENTRIES, entry_of, joined, opened, walk
+from sandbox.workspace.tree import MAX_BYTES, MAX_DEPTH, MAX_ENTRIES, entry_of, joined, opened, walk
 
 MAX_CHANGES: Final = 2_000
 """Changes that one difference names, in the order of their paths; what is past them is counted, not applied."""
+MAX_LINKS: Final = 100
+"""Links that one is followed through; the kernel follows 40. More than that is a circle, and leads nowhere."""
+MAX_STEPS: Final = 2_000
+"""Steps of a way through links; what is longer than that is taken to lead out."""
 MAX_LEFT_OUT: Final = 200
 """Things left out that are named one by one."""
 
@@ -93,8 +98,9 @@ def diff(staged: Staged) -> Difference:
     except OSError as broken:
         raise SandboxError("workspace", f"{staged.copy}: {broken.strerror}", "Drop it.") from broken
     changes = []
+    links = {path: entry.target for path, entry in found.items() if entry.kind is Kind.LINK}
     for change in _changes(staged.entries, found, {one.path for one in left}):
-        if why := _unfit(change):
+        if why := _unfit(change, links):
             left.append(LeftOut(path=change.path, why=why))
             continue
         if change.after is not None and change.after.mode & 0o7000 and change.kind is not Kind.LINK:
@@ -165,7 +171,7 @@ def _is_in(path: str, hidden: set[str]) -> bool:
     return bool(hidden) and ("" in hidden or any(one in hidden for one in way(path)))
 
 
-def _unfit(change: Change) -> str:
+def _unfit(change: Change, links: Mapping[str, str]) -> str:
     """Why this is never applied; empty where it may be."""
     if not change.path.isprintable():
         return "its name holds characters that cannot be shown"
@@ -173,7 +179,7 @@ def _unfit(change: Change) -> str:
         target = change.after.target
         if not target.isprintable():
             return "a link to a name that cannot be shown"
-        if leads_out(change.path, target):
+        if leads_out(change.path, target) or _leads_on(change.path, links):
             return f"a link that leads out of the workspace: {target}"
     return ""
 
@@ -183,6 +189,31 @@ def leads_out(path: str, target: str) -> bool:
     steps = [step for step in target.split("/") if step not in ("", ".")]
     up = next((count for count, step in enumerate(steps) if step != ".."), len(steps))
     return target.startswith("/") or ".." in steps[up:] or up > path.count("/")
+
+
+def _leads_on(path: str, links: Mapping[str, str]) -> bool:
+    """Whether the links that it leads through, a person's own among them, lead out in the end."""
+    here, todo, followed, steps = list[str](), deque(path.split("/")), 0, 0
+    while todo and followed < MAX_LINKS:
+        if (steps := steps + 1) > MAX_STEPS:
+            return True
+        step = todo.popleft()
+        if step in ("", "."):
+            continue
+        if step != "..":
+            here.append(step)
+        elif not here:
+            return True
+        else:
+            here.pop()
+        is_looked_at = step != ".." and len(here) <= MAX_DEPTH + 2  # deeper there is none
+        if is_looked_at and (target := links.get("/".join(here))) is not None:
+            if target.startswith("/"):
+                return True
+            followed += 1
+            here.pop()
+            todo.extendleft(reversed(target.split("/")))
+    return False
 
 
 def _content(entry: Entry | None) -> str | None:

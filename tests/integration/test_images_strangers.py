@@ -3,14 +3,20 @@
 import asyncio
 import base64
 import hashlib
+import io
 import os
+import tarfile
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from support.images import built, python_base
+import support.drivers  # noqa: F401  # says where the tests' engine is
+from support.images import BUSYBOX, built, python_base
 
-from sandbox.images import Store
+from sandbox import Mount, Spec
+from sandbox.docker import Docker
+from sandbox.images import Store, find_image
 
 
 def wheel(folder: Path, pth: str) -> Path:
@@ -45,3 +51,27 @@ def test_a_package_runs_nothing_while_an_image_is_built(tmp_path: Path, monkeypa
     root = Path(Store(folder=tmp_path / "state" / "images").find(entry.reference).root)
     assert list(root.glob("opt/python/lib/python3*/site-packages/stranger.pth"))
     assert "it-ran" not in os.listdir(root / "opt/python")
+
+
+@pytest.mark.promise("image-never-root")
+@pytest.mark.parametrize("name", ["runc", "gvisor"])
+async def test_nothing_of_an_image_runs_as_root(tmp_path: Path, name: Literal["runc", "gvisor"]) -> None:
+    """Its shell is a stranger's too: this one would leave the folder's key, and a set-uid program, if it were root."""
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o777)
+    os.chmod(folder, 0o777)
+    shell = f'#!/bin/busybox sh\n/bin/busybox touch {folder}/by-$(/bin/busybox id -u)\nexec /bin/busybox sh "$@"\n'
+    with tarfile.open(tmp_path / "base.tar", "w") as tar:
+        tar.add(BUSYBOX, "bin/busybox")
+        found = tarfile.TarInfo("bin/sh")
+        found.size, found.mode = len(shell), 0o755
+        tar.addfile(found, io.BytesIO(shell.encode()))
+    entry = await built(tmp_path, base=str(tmp_path / "base.tar"))
+    image = find_image(tmp_path, entry.reference)
+    driver = await asyncio.to_thread(Docker.find, name)
+    mount = Mount(source=str(folder), target=str(folder), writable=True)
+
+    session = await driver.start(Spec(argv=("/bin/busybox", "true"), image=image, mounts=(mount,)))
+    assert await session.wait() == 0
+
+    assert os.listdir(folder) == ["by-65534" if os.geteuid() == 0 else f"by-{os.geteuid()}"]

@@ -334,6 +334,18 @@ async def test_a_call_that_is_cancelled_before_its_server_is_up_is_not_sent(harb
     assert (await calling).kind is OutcomeKind.NOT_SENT
 
 
+async def test_a_server_that_is_being_started_where_its_workspace_goes_is_started_anew(harbour: Harbour) -> None:
+    calling = asyncio.create_task(harbour.call("kind", "plain"))
+    other = asyncio.create_task(harbour.call("kind", "plain", task="t2"))
+    await harbour.heard("server.started", "kind", "t1")
+    harbour.table.retire("t1", "kind")
+    lost = await calling
+    assert (lost.kind, lost.detail) == (OutcomeKind.NOT_SENT, "its workspace was dropped")
+    assert (await other).kind is OutcomeKind.OK
+    assert (await harbour.call("kind", "plain")).kind is OutcomeKind.OK
+    assert harbour.events.count(("server.started", "kind", "t1")) == 2
+
+
 async def test_every_server_is_discovered_on_its_own_and_the_failed_ones_again() -> None:
     harbour = Harbour({"bad": server("bad", "hostile.py", "--dies"), "good": server("good", "hostile.py")})
     finder = Finder(table=harbour.table)

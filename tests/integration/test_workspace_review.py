@@ -10,11 +10,12 @@ import httpx
 import pytest
 from support.desks import ALLOW, Desk, desk, scribe
 from support.operators import Shop
-from support.scene import Agent, events, grant, scene, till
+from support.scene import STRANGER, Agent, events, grant, scene, till
 
 from gateway.errors import Unrecordable
 from gateway.options import Access, Mount
 from policies.label import CLEAN, Integrity
+from policies.pack import Form
 from sandbox.errors import SandboxError
 from sandbox.workspace import Prepared, diff, load, prepare
 
@@ -275,3 +276,18 @@ async def test_what_a_read_is_given_may_stand_in_a_direct_mount_too(tmp_path: Pa
         assert (await made.does("read", "a.txt")).result == {"said": "x"}
         (row,) = gateway.workspaces.register.labelled()
         assert (row.path, row.label.classes, row.task) == (str(papers), {"scribe"}, made.task)
+
+
+@pytest.mark.promise("shared-direct-mounts-prove-nothing")
+async def test_what_another_server_may_have_written_directly_proves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "till"
+    for others, is_believed in (((), True), ((scribe(folder, Access.DIRECT),), False)):
+        async with scene(tmp_path / f"state-{is_believed}", till(folder), *others) as gateway:
+            (folder / "account.json").write_text(f'{{"payee": "{STRANGER}"}}')
+            granted = await grant(gateway, "till.read")
+            said = await Agent(gateway.url, granted.token).call("till__read", what="account")
+            assert said.result == {"payee": STRANGER}
+            memory = gateway.memory.task(granted.task.id)
+            assert memory is not None
+            assert (memory.proofs.find(Form.IBAN, STRANGER) is not None) is is_believed
+            assert ("scribe" in gateway.memory.mark(granted.task.agent).classes) is not is_believed

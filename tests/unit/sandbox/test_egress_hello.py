@@ -69,6 +69,7 @@ def test_a_message_in_many_records_is_put_together() -> None:
         (b"\x16\x02\x00\x00\x05hello", "no TLS"),
         (b"\x80\x2e\x01\x03\x01", "no TLS"),
         (record(b"\x01\xff\xff\xff" + bytes(16000)) * 3, "a first message that does not end"),
+        (b"".join(record(bytes([one])) for one in b"\1\0\1\0" + bytes(97)), "a first message in too many pieces"),
         (record(b"\x01\x00\x00\x05hello"), "a malformed first message of TLS"),
         (with_extension(NAME, NAME), "an extension twice"),
         (with_extension(NAME, extension(0xFE0D, b"\0" * 20)), "TLS with an encrypted name"),

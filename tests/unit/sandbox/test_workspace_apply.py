@@ -286,6 +286,21 @@ def test_set_user_id_bits_and_what_all_may_write_to_are_not_applied(home: Path, 
 
 
 @pytest.mark.promise("nothing-leads-out")
+@pytest.mark.parametrize("target", ["elsewhere/x", "elsewhere", "hop", "notes/up/elsewhere/x"])
+def test_a_link_through_a_persons_own_link_does_not_lead_out(home: Path, tmp_path: Path, target: str) -> None:
+    (home / "elsewhere").symlink_to(tmp_path)
+    (home / "notes" / "up").symlink_to("..")
+    staged = stage(home, tmp_path / "state" / "0")
+    (staged.copy / "hop").symlink_to("elsewhere/y")
+    (staged.copy / "circle").symlink_to("circle")
+    (staged.copy / "new").symlink_to(target)
+    (staged.copy / "fine").symlink_to("notes/up/latest")
+    found = diff(staged)
+    assert {left.path for left in found.left_out} == {"new", "hop"}
+    assert [change.path for change in found.changes] == ["circle", "fine"]
+
+
+@pytest.mark.promise("nothing-leads-out")
 def test_hard_links_become_files_of_their_own(home: Path, staged: Staged) -> None:
     os.link(staged.copy / "run.sh", staged.copy / "same.sh")
     assert apply(staged) == ()
