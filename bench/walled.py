@@ -36,7 +36,7 @@ class Bare:
     async def probe(self) -> Capabilities:
         return Capabilities(verified=frozenset(GUARANTEES))
 
-    async def start(self, spec: Spec, outlet: Outlet | None = None) -> Session:
+    async def start(self, spec: Spec, outlet: Outlet | None = None) -> Session:  # noqa: ARG002
         return _Child(await asyncio.create_subprocess_exec(*spec.argv, stdin=-1, stdout=-1, stderr=-1))
 
 

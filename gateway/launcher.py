@@ -8,6 +8,7 @@ launch  (1) the driver, if it holds what is promised   (2) the mounts: a reviewe
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,9 +45,23 @@ class _Ahead:
 
     session: Session
     owner: "_Owner"
+    server: str
+    _ending: asyncio.Task[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ending = asyncio.create_task(self._end(), name="ahead")
 
     async def wait(self) -> int:
-        return await self.session.wait()
+        return await asyncio.shield(self._ending)
+
+    async def _end(self) -> int:
+        """Its exit status; written down unless a task has taken it, whose own end that is then."""
+        status = await self.session.wait()
+        if not self.owner.task:
+            with suppress(PratiqueError):
+                payload: JSONObject = {"reason": "nobody had taken it", "status": status, "dropped": {}}
+                await self.owner.record("server.stopped", payload, server=self.server)
+        return status
 
     def kill(self) -> None:
         self.session.kill()
@@ -103,7 +118,7 @@ class Launcher:
         owner = _Owner(record=self.record, task="")
         try:
             await self.record("server.started", {**announcement(server, driver), "ahead": True}, server=server.name)
-            return _Ahead(session=await self._start(server, driver, owner), owner=owner)
+            return _Ahead(session=await self._start(server, driver, owner), owner=owner, server=server.name)
         except PratiqueError as error:
             logger.warning("a server was not started ahead", extra={"server": server.name, "why": str(error)})
             return None

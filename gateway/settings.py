@@ -139,6 +139,7 @@ def _server(name: str, server: Server, sandboxes: Mapping[str, SandboxOptions], 
     if server.sandbox not in sandboxes:
         raise ConfigError(
             f"{found}: {key}.sandbox: no profile is called {server.sandbox!r}; there are {_names(sandboxes)}"
+            " (a driver is named in a profile: [sandbox.NAME] driver = ...)"
         )
     profile, mounts = sandboxes[server.sandbox], tuple(_mount(mount, f"{key}.mounts", found) for mount in server.mounts)
     if profile.warm and any(mount.access is Access.REVIEW for mount in mounts):

@@ -154,6 +154,8 @@ def _mend(struct: type[Struct], key: str) -> str:
     """What the key of a table may say instead, where that is short."""
     if struct is Server and key == "command":
         return '; it is a list, such as ["npx", "-y", "my-server"]'
+    if struct is Server and key == "image":
+        return '; it is "NAME@sha256:...", as `pratique image list` shows it'
     known = _literals(get_type_hints(struct).get(key))
     return f"; one of: {', '.join(known)}" if known else ""
 

@@ -50,7 +50,8 @@ class Operator:
                 answer = response.read()
             except (OSError, http.client.HTTPException) as error:
                 raise Unreachable(
-                    f"no gateway answers at {self._socket_path}; start it with `pratique serve`"
+                    f"no gateway answers at {self._socket_path}; start it with `pratique serve`,"
+                    " or wait until it says that it is up"
                 ) from error
         if response.status >= 400:
             raise OperatorError(_sentence(answer, response.status), status=response.status)

@@ -15,6 +15,7 @@ from rich.console import Console
 from gateway.cli.show import Json, State, inert, plain, print_json
 from gateway.errors import OperatorError
 from gateway.settings import default_state
+from sandbox.docker.images import leave
 from sandbox.errors import SandboxError
 from sandbox.images import Entry, Recipe, Store
 from sandbox.images import build as build_image
@@ -77,10 +78,11 @@ def remove(
     """Forget a name, and delete the images that no other name stands for."""
     with _refusals():
         gone = _store(state).remove(name)
+    kept = [left for digest in gone if (left := leave(digest))]
     if as_json:
         print_json(gone)
     else:
-        print(f"removed {name}: {len(gone)} deleted")
+        print("\n".join([f"removed {name}: {len(gone)} deleted", *kept]))
 
 
 def _store(state: Path | None) -> Store:

@@ -1,13 +1,16 @@
 """`pratique policy`: look at bundles before they decide anything. Needs no gateway and changes nothing."""
 
 import json
+import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateway.cli.show import Json
-from policies.bundle import load
+from gateway.stages.confinement import DEMANDS
+from policies.bundle import Bundle, load
 from policies.engine import PolicyError
 from policies.rego_engine import run_tests
 
@@ -23,6 +26,7 @@ def check(bundles: Bundles, as_json: Json = False) -> None:
     """Say whether these bundles can be put in force with the kernel, and why not."""
     try:
         bundle = load(bundles)
+        _check_demands(bundle)
     except PolicyError as error:
         print(
             json.dumps({"ok": False, "error": str(error), "file": error.file, "line": error.line}) if as_json else error
@@ -35,6 +39,16 @@ def check(bundles: Bundles, as_json: Json = False) -> None:
     print(f"ok: {len(bundle.sources.modules)} files, revision {bundle.revision[:12]}")
     if bundle.values:
         print("argument values are given to it")
+
+
+def _check_demands(bundle: Bundle) -> None:
+    """Raises PolicyError for a guarantee that no sandbox can have: such an obligation denies every call."""
+    for name, text in bundle.sources.modules.items():
+        for found in re.finditer(r'"(sandbox:[^"]*)"', text):
+            if found[1] not in DEMANDS:
+                near = get_close_matches(found[1], sorted(DEMANDS), n=1, cutoff=0.0)[0]
+                line = text.count("\n", 0, found.start()) + 1
+                raise PolicyError(f"no sandbox holds {found[1]!r}; did you mean {near!r}?", name, line)
 
 
 @app.command("test")

@@ -30,7 +30,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.UNPROVEN: "Where an argument's value came from could not be proven.",
         Code.FLOW_REFUSED: "The data that this call carries may not go there.",
         Code.POLICY_REFUSED: "A policy refuses this call.",
-        Code.NO_SANDBOX: "No sandbox on this machine holds the guarantees that this tool demands.",
+        Code.NO_SANDBOX: "No sandbox that this server may run in holds the guarantees that are demanded.",
         Code.PENDING: "A person has been asked to approve this call; the same call may be made again later.",
         Code.DENIED_BY_PERSON: "A person denied this call.",
         Code.EXPIRED: "The time this task was granted for is over.",

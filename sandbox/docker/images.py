@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-from sandbox.docker.engine import Engine, Refused, Upload
+from sandbox.docker.engine import Engine, Refused, Upload, find_socket
 from sandbox.docker.mends import mend_for
-from sandbox.docker.reaper import LABEL
+from sandbox.docker.reaper import LABEL, ask
 from sandbox.errors import SandboxError
 from sandbox.spec import Image
 
@@ -105,6 +105,9 @@ class Images:
         if f"sha256:{seen.hexdigest()}" != digest:
             await self.engine.call("DELETE", f"/images/{made}")
             raise SandboxError("image", f"the archive is not {digest}, but sha256:{seen.hexdigest()}", BUILD)
+        if (twin := await self._find(digest)) is not None:  # another driver, or gateway, was as quick
+            await self.engine.call("DELETE", f"/images/{made}")
+            return twin
         repository, _, tag = _tag(digest).partition(":")
         await self.engine.call("POST", f"/images/{made}/tag", query={"repo": repository, "tag": tag})
         return self._keep(digest, made)
@@ -118,6 +121,15 @@ async def _parts(archive: BinaryIO, seen: "hashlib._Hash") -> AsyncIterator[byte
     while part := await asyncio.to_thread(archive.read, _PART):
         await asyncio.to_thread(seen.update, part)
         yield part
+
+
+def leave(digest: str) -> str:
+    """Have the engine forget an image that was deleted here; what stays in its store, empty where nothing does."""
+    try:
+        status, _ = ask(find_socket(), "DELETE", f"/images/{_tag(digest)}?force=1")
+    except (OSError, ValueError, SandboxError):
+        return ""  # there is no engine, so it was not used
+    return "" if status in (200, 404) else f"the engine keeps {_tag(digest)}: docker rmi {_tag(digest)}"
 
 
 def _tag(digest: str) -> str:

@@ -58,7 +58,7 @@ def sweep(path: str) -> None:
     for container in _containers(path, f"{PROCESSES}={these_processes()}"):
         owner = str(container["Labels"].get(OWNER, ""))
         pid, _, started = owner.partition(":")
-        if pid.isdigit() and started != _started(int(pid)):
+        if pid.isdigit() and started != _started(int(pid)) and not _is_hidden(int(pid)):
             _remove(path, container["Id"])
 
 
@@ -138,6 +138,17 @@ def _started(pid: int) -> str:
     with suppress(OSError), open(f"/proc/{pid}/stat") as stat:
         return stat.read().rpartition(")")[2].split()[19]
     return ""
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether somebody else's process of that number lives, and /proc does not show it (hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not os.path.exists(f"/proc/{pid}")
+    except OSError:
+        return False
+    return False
 
 
 def _main(path: str, owner: str) -> None:

@@ -32,8 +32,14 @@ def parse_rule(text: str) -> Rule:
     """
     host, colon, port = text.rpartition(":")
     host = host.lower().removesuffix(".")
-    if not colon or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f'{text!r} is no destination: write "host:port", such as "api.example.com:443"')
+    if not colon or not host or not port.isascii() or not port.isdecimal() or not 0 < int(port[:6]) < 65536:
+        raise ValueError(
+            f'{text!r} is no destination: write "host:port", such as "api.example.com:443"; ports end at 65535'
+        )
+    if host == "localhost" or host.endswith(".localhost"):
+        raise ValueError(
+            f"{text!r}: the proxy reaches public addresses only, and a sandbox's own loopback needs no proxy"
+        )
     if not _HOST.fullmatch(host) or host.rpartition(".")[2].isdecimal():
         raise ValueError(f"{text!r}: {host!r} is no host name (addresses and patterns are not taken)")
     return Rule(host, int(port))

@@ -36,6 +36,8 @@ def pinned(reference: str) -> tuple[str, str]:
         SandboxError: it has no digest: a tag says only what was meant, not what comes.
     """
     match = _PINNED.fullmatch(reference)
+    if match is None and (reference.endswith(".tar") or reference.startswith(("/", "."))):
+        raise SandboxError("base", f"there is no file {reference}", "Write the path of a tar.")
     if match is None:
         mend = _PIN.format(name=reference.partition("@")[0])
         raise SandboxError("base", f"{reference} has no digest, and a tag can be moved", mend)

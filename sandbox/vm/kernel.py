@@ -86,7 +86,9 @@ def find_kernel(place: Path | None = None) -> Kernel:
         modules = place / "lib/modules" / image.name.removeprefix("vmlinuz-")
         if modules.is_dir() and os.access(image, os.R_OK):
             return Kernel(image=image, modules=modules)
-    raise SandboxError("vm", f"no readable kernel with its modules in {place}/boot and {place}/lib/modules", INSTALL)
+    raise SandboxError(
+        "vm", f"no readable kernel with its modules in {place / 'boot'} and {place / 'lib/modules'}", INSTALL
+    )
 
 
 def _name(path: Path) -> str:
