@@ -11,6 +11,12 @@ export PRATIQUE_VM_KERNEL=$PWD/.cache/vm
 
 is_up() { docker version >/dev/null 2>&1; }
 
+ended() {
+    kill $engine 2>/dev/null
+    wait $engine 2>/dev/null || true
+    umount "$HOME_DIR"/run/runtime-*/moby/null-netns 2>/dev/null || true  # gVisor's, and it leaves it
+}
+
 if ! is_up; then
     mkdir -p "$HOME_DIR"
     cat >"$HOME_DIR/daemon.json" <<JSON
@@ -23,7 +29,7 @@ JSON
     rm -f "$HOME_DIR/pid"
     dockerd --config-file "$HOME_DIR/daemon.json" >"$HOME_DIR/log" 2>&1 &
     engine=$!
-    trap 'kill $engine 2>/dev/null; wait $engine 2>/dev/null || true' EXIT
+    trap ended EXIT
     for _ in $(seq 300); do
         is_up && break
         kill -0 $engine 2>/dev/null || { tail -5 "$HOME_DIR/log" >&2; exit 1; }

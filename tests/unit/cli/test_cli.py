@@ -25,7 +25,7 @@ def test_without_a_gateway_the_exit_code_is_three_and_the_mend_is_named(pratique
     code, out, err = pratique("task", "list", "--state", str(tmp_path))
 
     assert (code, out) == (3, "")
-    assert err.startswith(f"pratique: no gateway answers at {tmp_path}/control.sock; start it with `pratique serve`, or wait")
+    assert err.startswith(f"pratique: no gateway answers at {tmp_path}/control.sock; start it with `pratique serve`")
 
 
 def test_a_wrong_option_is_a_usage_error(pratique: Pratique) -> None:
