@@ -200,7 +200,7 @@ def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]
             engine.wait()
             for mount in reversed(Path("/proc/mounts").read_text().splitlines()):
                 if (place := mount.split()[1]).startswith(f"{home}/"):
-                    subprocess.run(["umount", place], check=False)
+                    subprocess.run(["umount", "--lazy", place], check=False)  # a process that is just dying may hold it
             shutil.rmtree(home)
 
 
