@@ -41,9 +41,9 @@ def test_a_place_beneath_a_writable_mount_must_be_there_already(tmp_path: Path) 
     (outer / "place").mkdir(parents=True)
     inner.mkdir()
     (outer / "link").symlink_to(inner)
-    writable = Mount(source=str(outer), target="/work", writable=True)
-    checked([writable, Mount(source=str(inner), target="/work/place")])
-    for target in ("/work/none", "/work/link", "/work/place/deeper", "/work/link/x"):
+    writable = Mount(source=str(outer), target="/shared", writable=True)
+    checked([writable, Mount(source=str(inner), target="/shared/place")])
+    for target in ("/shared/none", "/shared/link", "/shared/place/deeper", "/shared/link/x"):
         with pytest.raises(SandboxError, match="it would be made"):
             checked([writable, Mount(source=str(inner), target=target)])
     assert sorted(os.listdir(outer)) == ["link", "place"]
