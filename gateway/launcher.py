@@ -8,7 +8,6 @@ launch  (1) the driver, if it holds what is promised   (2) the mounts: a reviewe
 import asyncio
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -58,9 +57,11 @@ class _Ahead:
         """Its exit status; written down unless a task has taken it, whose own end that is then."""
         status = await self.session.wait()
         if not self.owner.task:
-            with suppress(PratiqueError):
-                payload: JSONObject = {"reason": "nobody had taken it", "status": status, "dropped": {}}
+            payload: JSONObject = {"reason": "nobody had taken it", "status": status, "dropped": {}}
+            try:
                 await self.owner.record("server.stopped", payload, server=self.server)
+            except PratiqueError:
+                logger.warning("the end of an upstream could not be recorded", extra={"server": self.server})
         return status
 
     def kill(self) -> None:
