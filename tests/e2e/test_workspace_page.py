@@ -2,24 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, expect
+from support.browsing import console
 from support.desks import Desk, desk
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x1b[31m p\u0430yp\u0430l\n"
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield chromium
-        await chromium.close()
 
 
 @pytest.fixture
@@ -28,33 +18,12 @@ async def papers(tmp_path: Path) -> AsyncIterator[Desk]:
         yield made
 
 
-@asynccontextmanager
-async def console(browser: Browser, papers: Desk, *, expected: str = "nothing") -> AsyncIterator[Page]:
-    """A page of the console, opened by a fresh link; anything the browser complains of fails the test."""
-    context = await browser.new_context(viewport={"width": 390, "height": 900})
-    page = await context.new_page()
-    complaints: list[str] = []
-
-    def heard(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and expected not in message.text:
-            complaints.append(message.text)
-
-    page.on("console", heard)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(f"a dialog opened: {dialog.message}"))
-    await page.goto(papers.gateway.console_link())
-    await page.wait_for_url(f"{papers.gateway.url}/console")
-    yield page
-    await context.close()
-    assert complaints == []
-
-
 @pytest.mark.promise("rw-needs-a-yes")
 async def test_a_person_reads_the_changes_and_applies_one_of_them(browser: Browser, papers: Desk) -> None:
     await papers.does("write", "a.txt", text="one\n2\n")
     await papers.does("write", "notes/b.txt", text="b\n")
     await papers.does("link", "out", text="/etc/passwd")
-    async with console(browser, papers) as page:
+    async with console(browser, papers.gateway, width=390) as page:
         await page.reload()
         await page.get_by_role("link", name=papers.task).first.click()
         await expect(page.locator(".diff .plus").first).to_have_text("+2")
@@ -75,7 +44,7 @@ async def test_a_person_reads_the_changes_and_applies_one_of_them(browser: Brows
 @pytest.mark.promise("rw-needs-a-yes")
 async def test_a_click_on_what_has_changed_since_applies_nothing(browser: Browser, papers: Desk) -> None:
     await papers.does("write", "a.txt", text="harmless")
-    async with console(browser, papers, expected="409 (Conflict)") as page:
+    async with console(browser, papers.gateway, width=390, expected="409 (Conflict)") as page:
         await page.goto(f"{papers.gateway.url}/console/workspaces/{papers.task}")
         apply = page.get_by_role("button", name="Apply what is chosen")
         await expect(apply).to_be_enabled()
@@ -96,7 +65,7 @@ async def test_a_click_on_what_has_changed_since_applies_nothing(browser: Browse
 async def test_a_hostile_difference_is_inert_and_visible(browser: Browser, papers: Desk) -> None:
     await papers.does("write", "a.txt", text=HOSTILE * 20 + "x" * 20_000)
     await papers.does("write", "evil.txt", text=HOSTILE)
-    async with console(browser, papers) as page:
+    async with console(browser, papers.gateway, width=390) as page:
         await page.goto(f"{papers.gateway.url}/console/workspaces/{papers.task}")
         await expect(page.locator(".diff .plus").first).to_contain_text("<script>alert(1)</script>")
         await expect(page.locator(".diff .plus").first).to_contain_text("U+202EU+001B")
