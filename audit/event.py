@@ -12,6 +12,7 @@ KINDS = frozenset(
         "approval.requested",
         "approval.decided",
         "effect.intent",
+        "effect.continued",
         "effect.outcome",
         "token.minted",
         "token.revoked",
@@ -32,6 +33,10 @@ KINDS = frozenset(
         "workspace.cleared",
         "workspace.conflict",
         "workspace.dropped",
+        "llm.decided",
+        "llm.suspended",
+        "llm.forgotten",
+        "approval.explained",
     }
 )
 """Every kind written today; the leaf format has room for more (`docs/decisions/`)."""

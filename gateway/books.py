@@ -15,6 +15,7 @@ from gateway.stages.settle import Settle
 from gateway.stores.memory import Memory
 from gateway.stores.origins import origins
 from policies.case import Case
+from policies.reading import Reading
 from policies.verdict import Code
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ class GatewayBooks:
 
     async def settle(self, intent: Intent, outcome: Outcome) -> Answer:
         """(8, 9) Label, mark and outcome, durable; an outcome that cannot be written is kept and tried again."""
-        reading = self.memory.read(intent.action, outcome.result)
+        known = outcome.label  # a road of our own knows what its result carries
+        reading = self.memory.read(intent.action, outcome.result) if known is None else Reading(label=known)
         holder, was_sent = intent.action.subject.holder, outcome.kind is not OutcomeKind.NOT_SENT
         unit = Settle(
             intent=intent,

@@ -1,7 +1,5 @@
 """The composition root: settings in, running objects out. The only file that knows every part."""
 
-import policies.rego_engine  # noqa: F401, I001 - first: the engine's C++ runtime aborts the process after another library's
-
 import asyncio
 import contextlib
 import gc
@@ -9,15 +7,12 @@ import logging
 import os
 import signal
 import socket
-import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from audit.errors import AuditError
-from audit.event import Event
 from audit.log import AuditLog
 from gateway.books import GatewayBooks
 from gateway.control import Control
@@ -28,16 +23,28 @@ from gateway.edges.console.pages import console_app
 from gateway.edges.front import by_path
 from gateway.edges.http import Edge
 from gateway.edges.listen import Listener, as_operator, bind_tcp, listen_tcp, listen_unix
+from gateway.edges.openai.edge import ModelEdge
 from gateway.edges.operators import ConsoleSessions
 from gateway.edges.rest import Office, rest_app
-from gateway.errors import ConfigError, StoreError, Unrecordable
-from gateway.ids import new_id
+from gateway.errors import ConfigError, Unrecordable
 from gateway.keyring import open_keyring
 from gateway.launcher import Launcher
-from gateway.options import Options, ServerOptions
+from gateway.llm import mount as llm
+from gateway.llm.desk import LlmDesk
+from gateway.loading import (
+    is_fresh,
+    open_ledger,
+    packs_in_force,
+    policy_in_force,
+    read_bundle,
+    read_pack,
+    recorder,
+)
+from gateway.options import Definitions as FirstSight
+from gateway.options import Options
 from gateway.pipeline import Pipeline
-from gateway.ports import Done
 from gateway.recovery import recover
+from gateway.roads import Roads
 from gateway.servers import Servers
 from gateway.stages.capability import Capability
 from gateway.stages.confinement import Confinement
@@ -52,17 +59,12 @@ from gateway.stores.ledger import Ledger
 from gateway.stores.memory import Memory
 from gateway.stores.sessions import LedgerSessions
 from gateway.upstreams.discovery import Finder
-from gateway.upstreams.launch import Record
 from gateway.upstreams.table import Table
 from gateway.walls import Walls, exposed, try_walls
 from gateway.wire import legacy
 from gateway.workspaces import Workspaces
-from policies.bundle import Bundle, InForce
-from policies.bundle import load as load_bundle
-from policies.capability import Refused
-from policies.engine import PolicyError
-from policies.pack import NO_PACK, Pack
-from policies.packs import PackError, load_pack
+from policies.bundle import InForce
+from policies.capability import Authority, Refused
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +96,11 @@ class Running:
     log: AuditLog
     unknown: int
     """Calls whose outcome was lost with the last process."""
+    mounted: llm.Mounted | None
+    """The gateway's own model."""
+    corridor: AgentCorridor
+    discovering: asyncio.Task[None]
+    """The first look at every server."""
 
     @property
     def url(self) -> str:
@@ -105,7 +112,7 @@ class Running:
         if error := self.rules.reload(self.options.bundles):
             logger.error("the policy stays as it was", extra={"error": str(error)})
             return
-        await _in_force(self.ledger, self.rules.bundle.revision, self.options)
+        await policy_in_force(self.ledger, self.rules.bundle.revision, self.options)
 
     def console_link(self) -> str:
         """A fresh one-time link."""
@@ -161,33 +168,37 @@ async def _assembled(options: Options, database: Database, walls: Walls | None) 
 async def _build(
     options: Options, database: Database, walls: Walls | None, closing: contextlib.AsyncExitStack
 ) -> Running:
-    for server in options.servers.values():
-        if shown := exposed((mount.path for mount in server.mounts), options.state):
-            raise ConfigError(f"server '{server.name}': {shown}")
-    keyring = open_keyring(options.state, fresh=_is_fresh(database))
-    packs = {name: _pack(server) for name, server in options.servers.items()}
-    rules = InForce(_bundle(options))
+    _check_mounts(options)
+    keyring = open_keyring(options.state, fresh=is_fresh(database))
+    packs = {name: read_pack(server) for name, server in options.servers.items()}
+    rules = InForce(read_bundle(options))
     bound = closing.enter_context(bind_tcp(options.host, options.port))
     if walls is None:
         walls = await try_walls(options.servers.values(), options.sandboxes, every=rules.bundle.demands_sandboxes)
     log = AuditLog(keyring.origin, keyring.signer)
-    ledger = await _ledger(database, log)
+    ledger = await open_ledger(database, log)
     closing.push_async_callback(ledger.stop)
-    await _in_force(ledger, rules.bundle.revision, options)
-    await _packs_in_force(ledger, packs)
+    await policy_in_force(ledger, rules.bundle.revision, options)
+    await packs_in_force(ledger, packs)
     reader = closing.enter_context(contextlib.closing(database.reader()))
-    definitions = Definitions(ledger, time.time, {name: server.definitions for name, server in options.servers.items()})
+    first_sight = {name: server.definitions for name, server in options.servers.items()}
+    confines = {name: walls.confines(server) for name, server in options.servers.items()}
+    if options.llm is not None:  # a server of our own: its pack and its pins are ours as well
+        packs[llm.SERVER], confines[llm.SERVER] = llm.PACK, llm.CONFINES
+        first_sight[llm.SERVER] = FirstSight.TRUST_ON_FIRST_USE
+    definitions = Definitions(ledger, time.time, first_sight)
     definitions.read(reader)
     memory = Memory(
         reader=reader,
         key=keyring.equality,
         definitions=definitions,
         packs=packs,
-        confines={name: walls.confines(server) for name, server in options.servers.items()},
+        confines=confines,
         clock=time.time,
         files=FileLabels(mounts={name: server.mounts for name, server in options.servers.items()}),
     )
-    unknown = await recover(ledger, memory.worst_label, time.time)
+    unknown = await recover(ledger, memory.worst_label, time.time, harmless=frozenset({llm.SERVER}))
+    mounted = await _mounted(options, ledger, memory, definitions, keyring.equality)
     await ledger.run(sessions.expire(time.time() - legacy.IDLE_S))
     workspaces = Workspaces(
         folder=options.state / "workspaces",
@@ -197,23 +208,26 @@ async def _build(
         retire=lambda task, server: table.retire(task, server),  # noqa: PLW0108 - the table comes after
     )
     await workspaces.resume()
-    launcher = Launcher(walls=walls, workspaces=workspaces, record=_recorder(ledger), state=options.state)
+    launcher = Launcher(walls=walls, workspaces=workspaces, record=recorder(ledger), state=options.state)
     table = Table(
         servers=options.servers,
         launch=launcher,
         cheapest=lambda server: walls.cheapest(options.servers[server]),
-        record=_recorder(ledger),
+        record=recorder(ledger),
         report=definitions.observe,
         pinned=lambda server: definitions.catalog.names(server),  # noqa: PLW0108 - the catalog is replaced
+        sampler=mounted.sampler(lambda: corridor) if mounted else None,
     )
+    roads = Roads(upstream=table, own={llm.SERVER: mounted.road} if mounted else {})
+    limits = {**options.servers, **({llm.SERVER: mounted.limits()} if mounted else {})}
     finder = Finder(table=table)
-    books = GatewayBooks(ledger=ledger, memory=memory, road=table, servers=options.servers, clock=time.time)
+    books = GatewayBooks(ledger=ledger, memory=memory, road=roads, servers=limits, clock=time.time)
     desk = ApprovalDesk(ledger=ledger, memory=memory, clock=time.time, expire_s=options.expire_s)
     pipeline = Pipeline(
         stages=(DefinitionStage(), Capability(keyring.authority), DataFlow(), Policy(rules), Confinement()),
         archive=memory,
         books=books,
-        road=table,
+        road=roads,
         desk=desk,
     )
     corridor = AgentCorridor(
@@ -226,16 +240,17 @@ async def _build(
         clock=time.time,
         hold_s=options.hold_s,
     )
+    if mounted:
+        corridor.measure = mounted.measure
     control = Control(
         authority=keyring.authority,
         ledger=ledger,
         memory=memory,
         clock=time.time,
-        servers=frozenset(options.servers),
+        servers=frozenset(limits),
         tools=lambda server: definitions.catalog.schemas(server),  # noqa: PLW0108 - the catalog is replaced
     )
     servers = Servers(options=options.servers, finder=finder, definitions=definitions, packs=packs)
-    browsers = ConsoleSessions(clock=time.time)
     gateway = Running(
         options=options,
         port=bound.getsockname()[1],
@@ -247,39 +262,76 @@ async def _build(
         control=control,
         servers=servers,
         workspaces=workspaces,
-        sessions=browsers,
+        sessions=ConsoleSessions(clock=time.time),
         table=table,
         books=books,
         finder=finder,
         rules=rules,
         log=log,
         unknown=unknown,
+        mounted=mounted,
+        corridor=corridor,
+        discovering=asyncio.create_task(finder.first()),
     )
     closing.callback(books.stop)
     closing.push_async_callback(launcher.pool.close)
     closing.push_async_callback(table.close)
-    discovering = asyncio.create_task(finder.first())
-    closing.callback(discovering.cancel)
-    await asyncio.wait({discovering}, timeout=DISCOVER_S)
+    if mounted:
+        mounted.model.start()
+        closing.push_async_callback(mounted.model.stop)
+    closing.callback(gateway.discovering.cancel)
+    await asyncio.wait({gateway.discovering}, timeout=DISCOVER_S)
     launcher.warm_up(options.servers.values())
+    await _open(gateway, keyring.authority, bound, closing)
+    return gateway
+
+
+async def _open(
+    gateway: Running, authority: Authority, bound: socket.socket, closing: contextlib.AsyncExitStack
+) -> None:
+    """The doors: agents, programs of the model, operators and their browsers; and what happens by itself."""
+    model_desk = gateway.mounted.desk(gateway.memory) if gateway.mounted else None
     office = Office(
-        control=control,
-        desk=desk,
-        servers=servers,
-        workspaces=workspaces,
-        sessions=browsers,
-        reader=reader,
+        control=gateway.control,
+        desk=gateway.desk,
+        servers=gateway.servers,
+        workspaces=gateway.workspaces,
+        sessions=gateway.sessions,
+        reader=gateway.memory.reader,
         console_url=gateway.url,
-        is_agent_token=lambda token: not isinstance(keyring.authority.inspect(token), Refused),
+        is_agent_token=lambda token: not isinstance(authority.inspect(token), Refused),
+        model=model_desk,
     )
     api = rest_app(office)
-    beside = by_path(api, console_app(office), origin=gateway.url, is_ready=discovering.done)
-    edge = Edge(corridor, LedgerSessions(ledger, reader), beside, public=gateway.url, mirrors_of=corridor.mirrors)
-    listeners = await _listen(closing, edge, api, bound, options.state)
-    closing.push_async_callback(_let_go, corridor, gateway, listeners)
-    for work in (_clockwork(gateway), _rediscover(discovering, finder)):
+    corridor, sessions = gateway.corridor, LedgerSessions(gateway.ledger, gateway.memory.reader)
+    model = ModelEdge(gateway.mounted.corridor(corridor) if gateway.mounted else None, public=gateway.url)
+    is_ready = gateway.discovering.done
+    beside = by_path(api, console_app(office), origin=gateway.url, is_ready=is_ready, model=model)
+    edge = Edge(corridor, sessions, beside, public=gateway.url, mirrors_of=corridor.mirrors)
+    listeners = await _listen(closing, edge, api, bound, gateway.options.state)
+    closing.push_async_callback(_let_go, gateway, listeners)
+    for work in (_clockwork(gateway), _rediscover(gateway.discovering, gateway.finder), _explain(model_desk)):
         closing.callback(asyncio.create_task(work).cancel)
-    return gateway
+
+
+def _check_mounts(options: Options) -> None:
+    """Raises:
+    ConfigError: a server would see the gateway's own state.
+    """
+    for server in options.servers.values():
+        if shown := exposed((mount.path for mount in server.mounts), options.state):
+            raise ConfigError(f"server '{server.name}': {shown}")
+
+
+async def _mounted(
+    options: Options, ledger: Ledger, memory: Memory, definitions: Definitions, key: bytes
+) -> llm.Mounted | None:
+    """The gateway's own model, with its tools pinned; None where the settings name none."""
+    if options.llm is None:
+        return None
+    mounted = llm.Mounted.of(options.llm, options.extracts, ledger=ledger, memory=memory, key=key, state=options.state)
+    await mounted.offer(definitions, f"pratique {version('pratique')}")
+    return mounted
 
 
 async def _listen(
@@ -299,11 +351,13 @@ async def _listen(
     return tuple(opened)
 
 
-async def _let_go(corridor: AgentCorridor, gateway: Running, listeners: Sequence[Listener]) -> None:
+async def _let_go(gateway: Running, listeners: Sequence[Listener]) -> None:
     """Nothing new, nothing held; a moment for what runs; then the servers end, and every call has its outcome."""
-    corridor.is_closing = True
+    gateway.corridor.is_closing = True
     gateway.desk.let_go()
     await asyncio.gather(*(listener.drain() for listener in listeners))
+    if gateway.mounted:
+        gateway.mounted.road.suspend_all()
     await gateway.table.close()
     await gateway.pipeline.drain()
     for listener in listeners:
@@ -317,9 +371,19 @@ async def _rediscover(first: asyncio.Task[None], finder: Finder) -> None:
     await finder.keep_trying()
 
 
+async def _explain(desk: LlmDesk | None) -> None:
+    """The model's words on calls that wait: in their own time, which may be long."""
+    while desk is not None:
+        await asyncio.sleep(TICK_S)
+        try:
+            await desk.explain_pending()
+        except Unrecordable:
+            logger.error("a summary could not be recorded")
+
+
 async def _clockwork(gateway: Running) -> None:
     """What happens by itself: approvals expire, counted refusals and old sessions are written down or dropped."""
-    record = _recorder(gateway.ledger)
+    record = recorder(gateway.ledger)
     while True:
         await asyncio.sleep(TICK_S)
         try:
@@ -328,65 +392,3 @@ async def _clockwork(gateway: Running) -> None:
                 await record("refusals.counted", {"root": root, "count": count}, server="")
         except Unrecordable:
             logger.error("the clockwork could not write; trying again")
-
-
-def _is_fresh(database: Database) -> bool:
-    """Whether no gateway has run on this store: each writes to its log before anything else."""
-    with contextlib.closing(database.reader()) as reader:
-        return reader.execute("SELECT 1 FROM leaves LIMIT 1").fetchone() is None
-
-
-async def _ledger(database: Database, log: AuditLog) -> Ledger:
-    ledger = Ledger(connect=database.writer, log=log, free_bytes=database.free_bytes)
-    try:
-        await ledger.start()
-    except AuditError as error:
-        raise StoreError(f"{error}: restore a copy, and keep this one as evidence") from error
-    return ledger
-
-
-def _bundle(options: Options) -> Bundle:
-    try:
-        return load_bundle(options.bundles, without=options.unsafe_without)
-    except PolicyError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _pack(server: ServerOptions) -> Pack:
-    if server.pack is None:
-        return NO_PACK
-    try:
-        return load_pack(server.pack)
-    except PackError as error:
-        raise ConfigError(f"server '{server.name}': {error}") from error
-
-
-async def _in_force(ledger: Ledger, revision: str, options: Options) -> None:
-    """Write which policy decides from now on: commits compare it with what was judged."""
-    without = sorted(options.unsafe_without)
-    event = Event(
-        id=new_id("evt"),
-        kind="policy.activated",
-        time=time.time(),
-        payload={"revision": revision, "without": without},
-    )
-
-    def unit(db: sqlite3.Connection) -> Done[None]:
-        db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('policy', ?)", (revision,))
-        return Done(value=None, events=(event,))
-
-    await ledger.run(unit)
-
-
-async def _packs_in_force(ledger: Ledger, packs: Mapping[str, Pack]) -> None:
-    record = _recorder(ledger)
-    for name, pack in packs.items():
-        await record("pack.activated", {"pack": pack.name, "digest": pack.digest}, server=name)
-
-
-def _recorder(ledger: Ledger) -> Record:
-    async def record(kind: str, payload: dict[str, Any], *, server: str, task: str = "") -> None:
-        event = Event(id=new_id("evt"), kind=kind, time=time.time(), payload=payload, server=server, task=task)
-        await ledger.run(lambda _db: Done(value=None, events=(event,)))
-
-    return record

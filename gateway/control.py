@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audit.event import Event
@@ -20,6 +20,8 @@ from policies.grant import Grant
 from policies.jsonvalue import JSON
 from policies.rules import RuleError, parse_rule, str_rule
 
+MODEL = "llm"
+"""The server that is the gateway's own model."""
 PRINCIPAL = "user"
 """Whom a task is for unless the operator says otherwise; packs name this reader."""
 
@@ -52,6 +54,8 @@ class Control:
         allow: Sequence[str],
         calls: int | None = None,
         spend: Mapping[str, int] | None = None,
+        tokens: int | None = None,
+        bits: int | None = None,
         expires_s: float | None = None,
         agent: str | None = None,
         principal: str = PRINCIPAL,
@@ -65,7 +69,15 @@ class Control:
             Unrecordable: nothing was granted.
         """
         now = self.clock()
-        grant = self._grant(allow, calls, spend or {}, None if expires_s is None else now + expires_s)
+        bounds = Grant(
+            rules=(),
+            calls=calls,
+            spend=spend or {},
+            tokens=tokens,
+            bits=bits,
+            expires=None if expires_s is None else now + expires_s,
+        )
+        grant = self._grant(allow, bounds)
         if not text.strip():
             raise OperatorError("a task needs a text: what did the user ask for?", status=422)
         task = Task(
@@ -101,8 +113,8 @@ class Control:
             created=now,
         )
         most = {f"spend:{currency}": amount for currency, amount in grant.spend.items()}
-        if grant.calls is not None:
-            most["calls"] = grant.calls
+        counted = {"calls": grant.calls, "tokens": grant.tokens, "bits": grant.bits}
+        most |= {name: amount for name, amount in counted.items() if amount is not None}
         payload = {
             "by": by,
             "principal": principal,
@@ -195,7 +207,8 @@ class Control:
     def tasks(self, *, after: str = "", limit: int = 100) -> list[dict[str, Any]]:
         return [task_document(row) for row in tasks.listed(self.memory.reader, after=after, limit=limit)]
 
-    def _grant(self, allow: Sequence[str], calls: int | None, spend: Mapping[str, int], expires: float | None) -> Grant:
+    def _grant(self, allow: Sequence[str], bounds: Grant) -> Grant:
+        """The bounds with their rules, each of them sound."""
         try:
             rules = tuple(parse_rule(rule) for rule in allow)
         except RuleError as error:
@@ -208,13 +221,16 @@ class Control:
         for rule in rules:
             if wrong := misfit(rule, self.tools(rule.server)):
                 raise OperatorError(wrong, status=422)
-        if calls is not None and calls < 1:
-            raise OperatorError("--calls must be at least 1", status=422)
-        for currency in spend.keys() - DECIMALS.keys():
+        for name, amount in (("calls", bounds.calls), ("tokens", bounds.tokens), ("bits", bounds.bits)):
+            if amount is not None and amount < 1:
+                raise OperatorError(f"--{name} must be at least 1", status=422)
+        if bounds.tokens is None and any(rule.server == MODEL for rule in rules):
+            raise OperatorError("what the model does is counted: add a bound, such as --tokens 20000", status=422)
+        for currency in bounds.spend.keys() - DECIMALS.keys():
             raise OperatorError(f"no currency is called {currency} (ISO 4217)", status=422)
-        if any(amount < 1 for amount in spend.values()):
+        if any(amount < 1 for amount in bounds.spend.values()):
             raise OperatorError("a spend must be at least one minor unit, such as 0.01EUR", status=422)
-        return Grant(rules=rules, calls=calls, spend=dict(spend), expires=expires)
+        return replace(bounds, rules=rules, spend=dict(bounds.spend))
 
     def _revocable(self, what: str) -> tuple[str, str]:
         """(task, revocation id of one block); the block is empty where the whole task goes."""
@@ -258,6 +274,8 @@ def task_document(task: Task) -> dict[str, Any]:
         "rules": [str_rule(rule) for rule in task.grant.rules],
         "calls": task.grant.calls,
         "spend": dict(task.grant.spend),
+        "tokens": task.grant.tokens,
+        "bits": task.grant.bits,
         "expires": task.grant.expires,
         "revoked": task.revoked,
         "created": task.created,

@@ -4,9 +4,10 @@ Holding is this file's business, not the pipeline's: while it waits it has no un
 if the client goes away the wait ends and nothing is executed.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import TypeAlias
 
 from gateway.ids import new_id
 from gateway.pipeline import Pipeline
@@ -31,6 +32,14 @@ TICK = 2.0**-20
 """What each tick adds to the progress shown: far below one, so that a tool's own numbers still rise above it."""
 
 
+Measure: TypeAlias = Callable[[str, str, JSONObject], Awaitable[tuple[tuple[str, int], ...]]]
+
+
+async def _measures_nothing(server: str, tool: str, arguments: JSONObject) -> tuple[tuple[str, int], ...]:
+    del server, tool, arguments
+    return ()
+
+
 @dataclass(slots=True, kw_only=True)
 class AgentCorridor:
     """Implements `ports.Corridor`."""
@@ -43,6 +52,8 @@ class AgentCorridor:
     definitions: Definitions
     clock: Callable[[], float]
     hold_s: float
+    measure: Measure = _measures_nothing
+    """What a call of (server, tool, arguments) needs beside what its arguments say."""
     is_closing: bool = False
     """Nothing is held any more: what waits for a person is `pending`, and an equal call meets the answer later."""
     _listed: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -67,7 +78,7 @@ class AgentCorridor:
         listed = [
             {**tool.body, "name": tool.name if server else f"{tool.server}__{tool.name}"}
             for tool in self.definitions.catalog.callable(server)
-            if self._reaches(subject, tool)
+            if self._reaches(subject, tool) and self.memory.is_callable(tool)
         ]
         listed.sort(key=lambda tool: str(tool["name"]))
         await self._shown(subject, server or "", listed)
@@ -82,8 +93,22 @@ class AgentCorridor:
             Unrecordable: the ledger could not write; nothing ran.
         """
         action = Action(
-            id=new_id("act"), kind=Kind.CALL_TOOL, subject=subject, server=server, name=tool, arguments=arguments
+            id=new_id("act"),
+            kind=Kind.CALL_TOOL,
+            subject=subject,
+            server=server,
+            name=tool,
+            arguments=arguments,
+            takes=await self.measure(server, tool, arguments),
         )
+        return await self.held(action, progress)
+
+    async def held(self, action: Action, progress: Progress | None = None) -> Answer:
+        """Mediate an action, holding as `call` does.
+
+        Raises:
+            Unrecordable: the ledger could not write; nothing ran.
+        """
         shown = _Rising(progress, lambda: self._expose(action)) if progress else None
         answer = await self.pipeline.mediate(action, shown.report if shown else None)
         until = monotonic() + self.hold_s

@@ -5,7 +5,8 @@
     ├── StoreError         the database cannot be used (another process owns it, it is newer, it is damaged)
     ├── Unrecordable       the ledger could not write: nothing ran
     ├── UpstreamError      a server could not be started, spoken to, or understood
-    └── OperatorError      an operator's request cannot be done (unknown ticket, already decided)
+    ├── OperatorError      an operator's request cannot be done (unknown ticket, already decided)
+    └── LlmRefused         the model cannot take a request: too long, off its bounds, or no room now
 
 A refusal of an agent's action is a value (`policies.verdict`), never one of these.
 """
@@ -38,3 +39,13 @@ class OperatorError(PratiqueError):
         super().__init__(message)
         self.status = status
         """The HTTP status that says the same."""
+
+
+class LlmRefused(PratiqueError):
+    """The model cannot take a request as it is, or not now: said before anything is decided or run."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        """`context_length_exceeded`, `invalid_value`, `overloaded`, `quota`, `unavailable`, `generation_not_found`."""
+        self.message = message

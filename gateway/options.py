@@ -81,6 +81,53 @@ class ServerOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractOptions:
+    """A question that may be put to hostile text, and the only answers that it has."""
+
+    name: str
+    question: str
+    type: str
+    """`boolean`, `enum`, `integer`, `date` or `pattern`; the last two stay as labelled as the text."""
+    values: tuple[str, ...] = ()
+    minimum: int = 0
+    maximum: int = 0
+    pattern: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmOptions:
+    """The gateway's own model, and how it shares its time and memory."""
+
+    model: str
+    """`smollm2`, a folder in Hugging Face format, or a .gguf file."""
+    isolation: str = "thread"
+    """`thread` or `process`: where the engine turns."""
+    kv_memory_mb: int = 512
+    """For keys and values, all sequences together."""
+    swap_memory_mb: int = 512
+    """Host memory for the blocks of preempted sequences."""
+    scheduling: str = "vtc"
+    """`fifo`, `round-robin`, `priority` or `vtc`."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Agent to its weight under `vtc`; 1 for whoever is not named."""
+    precision: str = "auto"
+    """`auto`, `float32`, `bfloat16` or `int8`."""
+    threads: int = 0
+    """Of the model's arithmetic; 0: half of the machine's cores."""
+    queue: int = 500
+    """Requests that may wait; more are refused."""
+    step_tokens: int = 256
+    """How many tokens one step may run: how long a short request waits behind a long prompt."""
+    checkpoint_tokens: int = 32
+    """How often a running generation is written down, so that a crash loses no more than is computed again."""
+    summaries: bool = False
+    """Whether approval cards carry the model's words on the call."""
+    deadline_s: float = 600.0
+    cache: Path
+    """Where converted models lie, for every gateway of this user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The whole of `pratique.toml`, plus where the state lives."""
 
@@ -94,3 +141,6 @@ class Options:
     """Kernel rules switched off by `[policy] unsafe_without = [...]`; shown loudly."""
     hold_s: float = 45.0
     expire_s: float = 900.0
+    llm: LlmOptions | None = None
+    """None: no model; `/v1` says so, and no server is given samples."""
+    extracts: Mapping[str, ExtractOptions] = field(default_factory=dict)

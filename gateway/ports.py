@@ -1,7 +1,7 @@
 """What the corridor is made of: the values that pass between its steps, and the roles that others play for it."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeAlias, TypeVar
@@ -10,6 +10,7 @@ from audit.event import Event
 from policies.action import Action, Subject
 from policies.case import Case, Snapshot
 from policies.jsonvalue import JSONObject
+from policies.label import Label
 from policies.verdict import Code, Reason
 
 T = TypeVar("T")
@@ -112,6 +113,10 @@ class Outcome:
     """Bytes of the answer on the wire."""
     code: Code | None = None
     """What the agent is told unless OK."""
+    spent: Mapping[str, int] | None = None
+    """By budget, what it really took, where the road knows it exactly; the rest of what was reserved is given back."""
+    label: Label | None = None
+    """What the result carries, where a road of our own knows it; otherwise the operator's pack says."""
     detail: str = ""
     """For people; may quote the server, so it is labelled like any result and never shown to the agent."""
 
@@ -221,4 +226,144 @@ class Corridor(Protocol):
 
     async def refuse_method(self, subject: Subject, method: str, params: JSONObject) -> None:
         """Record that a method which has no stages yet was asked for."""
+        ...
+
+
+# ---- what operators see of the model ----------------------------------------------------------------------------
+
+
+class ModelDesk(Protocol):
+    """What operators see of the model, and what they may do to its generations; None where no `[llm]` is configured."""
+
+    async def seen(self) -> JSONObject:
+        """`llmcore.messages.Seen` as JSON, and `isolation` and `window` beside it.
+
+        Raises:
+            OperatorError: the model is still loading, or has failed (503); `models` says how far, or why.
+        """
+        ...
+
+    def models(self) -> list[JSONObject]:
+        """Each model's `name, source, architecture, status, window, kv_blocks, dtype, weights`; null: not known yet."""
+        ...
+
+    def generations(self) -> list[JSONObject]:
+        """What is suspended or has a checkpoint, oldest first: `id, task, agent, state, tokens, created` (Unix
+        seconds)."""
+        ...
+
+    async def suspend(self, generation: str, by: str) -> None:
+        """Stop a running generation and keep it, to be resumed by its owner.
+
+        Raises:
+            OperatorError: it does not run (404, 409).
+        """
+        ...
+
+    async def forget(self, generation: str, by: str) -> None:
+        """Delete what was kept of one; it can never be resumed.
+
+        Raises:
+            OperatorError: nothing of it is kept (404).
+        """
+        ...
+
+    def summary(self, ticket: str) -> str | None:
+        """The model's words on a pending approval; None where it has said nothing (yet)."""
+        ...
+
+
+# ---- what the `/v1` edge may ask --------------------------------------------------------------------------------
+
+Words: TypeAlias = Callable[[JSONObject], None]
+"""Called on the event loop with one piece of one sample, in order, once the action is committed: `index`, `text`, and
+`tokens`, each with `token` (its id), `text`, `logprob` (a float or None) and `top` (pairs of text and logprob). The
+pieces of a sample are the beginning of its text; what they leave out comes with the answer."""
+
+Begun: TypeAlias = Callable[[str], None]
+"""Called with the action's id, before its first words."""
+
+
+class ModelCorridor(Protocol):
+    """All that an edge can do for an agent with the gateway's own model: each generation is an `llm/request` action.
+
+    An answer's result holds, under `structuredContent`, `choices` (`index`, `text`, `finish`, and `tokens` like those
+    of `Words`) and `usage` (`prompt_tokens`, `completion_tokens`, `cached_tokens`). Cancelling the task that waits for
+    an answer cancels the generation.
+    """
+
+    @property
+    def model(self) -> str:
+        """Its public name."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Tokens of prompt and output together."""
+        ...
+
+    def admit(self, credential: str) -> Subject | Unauthorised:
+        """As `Corridor.admit`."""
+        ...
+
+    def is_live(self, subject: Subject) -> bool:
+        """As `Corridor.is_live`."""
+        ...
+
+    async def generate(
+        self, subject: Subject, arguments: JSONObject, words: Words | None = None, *, on_begun: Begun | None = None
+    ) -> Answer:
+        """Mediate one request, holding for a person as long as the settings say.
+
+        `arguments`: `messages` (role and content, both strings) or `prompt`; of `max_tokens, n, temperature, top_p,
+        top_k, presence_penalty, frequency_penalty, seed, stop, logprobs, grammar, beam_width` those that were given.
+
+        Raises:
+            LlmRefused: the model cannot take it; nothing ran.
+            Unrecordable: the ledger could not write; nothing ran.
+        """
+        ...
+
+    async def resume(
+        self, subject: Subject, generation: str, words: Words | None = None, *, on_begun: Begun | None = None
+    ) -> Answer:
+        """Go on with what was kept of one of the holder's generations, as `generate`: its whole text comes again.
+
+        Raises:
+            LlmRefused: nothing of it is kept for this holder, or the model cannot take it.
+            Unrecordable: the ledger could not write; nothing ran.
+        """
+        ...
+
+    async def suspend(self, subject: Subject, generation: str) -> bool:
+        """Stop one of the holder's running generations and keep it; False where none of that id runs."""
+        ...
+
+    async def generations(self, subject: Subject) -> list[JSONObject]:
+        """The holder's suspended and checkpointed ones, oldest first: `id`, `kind` (`chat` or `text`), `state`,
+        `tokens`, `created` (Unix seconds)."""
+        ...
+
+
+# ---- what a server asks of us -----------------------------------------------------------------------------------
+
+
+class Sampler(Protocol):
+    """Answers a server's sampling request as an action of its own, through the whole pipeline."""
+
+    def offers(self, task: str, server: str) -> bool:
+        """Whether the task's grant lets this server ask the model: only then is it told that it may. Pure, as often as
+        a frame is built."""
+        ...
+
+    async def sample(self, cause: Action, params: JSONObject) -> JSONObject | Code:
+        """A CreateMessageResult, or the code of the refusal; a person who must be asked is waited for inside.
+
+        Args:
+            cause: the call in flight on whose behalf its server asks.
+            params: CreateMessageRequestParams as the server sent them, without `_meta`, of at most
+                `wire.sampling.MAX_BYTES`; nothing else of them was looked at.
+
+        Cancelled when the call ends, is cancelled or passes its deadline, and when the server withdraws its request.
+        """
         ...

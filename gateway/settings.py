@@ -11,9 +11,23 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from gateway.errors import ConfigError
-from gateway.options import Access, Definitions, Mount, Network, Options, SandboxOptions, Secret, ServerOptions
-from gateway.settings_grammar import File, Profile, Server, parse
+from gateway.llm.extracts import answer_of
+from gateway.options import (
+    Access,
+    Definitions,
+    ExtractOptions,
+    LlmOptions,
+    Mount,
+    Network,
+    Options,
+    SandboxOptions,
+    Secret,
+    ServerOptions,
+)
+from gateway.settings_grammar import Extract, File, Llm, Profile, Server, parse
 from sandbox.egress.rules import parse_rule
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -57,6 +71,11 @@ def default_state() -> Path:
     return _home("XDG_STATE_HOME", ".local/state") / "pratique"
 
 
+def default_cache() -> Path:
+    """`$XDG_CACHE_HOME/pratique`."""
+    return _home("XDG_CACHE_HOME", ".cache") / "pratique"
+
+
 def _home(variable: str, fallback: str) -> Path:
     """A base directory (XDG: a relative one is as good as none)."""
     value = Path(os.environ.get(variable, ""))
@@ -77,8 +96,30 @@ def _options(file: File, found: Path, state: Path) -> Options:
         unsafe_without=frozenset(file.policy.unsafe_without),
         hold_s=file.approvals.hold_s,
         expire_s=file.approvals.expire_s,
+        llm=_llm(file.llm, found) if file.llm else None,
+        extracts={name: _extract(name, one, found) for name, one in file.extract.items()},
     )
+    if options.extracts and options.llm is None:
+        raise ConfigError(f"{found}: extract.{min(options.extracts)}: there is no model to ask; add [llm]")
     _check_direct(options, found)
+    return options
+
+
+def _llm(llm: Llm, found: Path) -> LlmOptions:
+    """A model that is a path is made absolute; whether there is one is told when it is loaded."""
+    is_path = "/" in llm.model or llm.model.endswith(".gguf") or llm.model.startswith("~")
+    model = str(found.resolve().parent / Path(llm.model).expanduser()) if is_path else llm.model
+    return LlmOptions(**msgspec.structs.asdict(llm) | {"model": model}, cache=default_cache())
+
+
+def _extract(name: str, extract: Extract, found: Path) -> ExtractOptions:
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{found}: extract.{name}: a name is a small letter, then small letters, digits or '-'")
+    options = ExtractOptions(name=name, **msgspec.structs.asdict(extract))
+    try:
+        answer_of(options)
+    except ValueError as error:
+        raise ConfigError(f"{found}: extract.{name}: {error}") from error
     return options
 
 
@@ -132,6 +173,8 @@ def _secret(text: str) -> Secret:
 
 def _server(name: str, server: Server, sandboxes: Mapping[str, SandboxOptions], found: Path) -> ServerOptions:
     key = f"server.{name}"
+    if name == "llm":
+        raise ConfigError(f"{found}: {key}: the gateway's own model is called llm; choose another name")
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"{found}: {key}: a server's name is a small letter, then at most 23 small letters, digits or '-'"

@@ -68,6 +68,31 @@ class Store(Struct, frozen=True, kw_only=True):
     url: Literal["sqlite"] = "sqlite"
 
 
+class Llm(Struct, frozen=True, kw_only=True):
+    model: Annotated[str, Meta(min_length=1)] = "smollm2"
+    isolation: Literal["thread", "process"] = "thread"
+    kv_memory_mb: Count = 512
+    swap_memory_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 512
+    scheduling: Literal["fifo", "round-robin", "priority", "vtc"] = "vtc"
+    shares: dict[str, Annotated[float, Meta(gt=0, le=1_000)]] = {}
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    threads: Annotated[int, Meta(ge=0, le=1_024)] = 0
+    queue: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    step_tokens: Annotated[int, Meta(ge=16, le=65_536)] = 256
+    checkpoint_tokens: Annotated[int, Meta(ge=0, le=100_000)] = 32
+    summaries: bool = False
+    deadline_s: Seconds = 600.0
+
+
+class Extract(Struct, frozen=True, kw_only=True):
+    question: Annotated[str, Meta(min_length=1, max_length=2_000)]
+    type: Literal["boolean", "enum", "integer", "date", "pattern"]
+    values: tuple[Annotated[str, Meta(min_length=1, max_length=100)], ...] = ()
+    minimum: int = 0
+    maximum: int = 0
+    pattern: str = ""
+
+
 class File(Struct, frozen=True, kw_only=True):
     gateway: Gateway = field(default_factory=Gateway)
     server: dict[str, Server] = {}
@@ -75,7 +100,8 @@ class File(Struct, frozen=True, kw_only=True):
     policy: Policy = field(default_factory=Policy)
     approvals: Approvals = field(default_factory=Approvals)
     store: Store = field(default_factory=Store)
-    llm: Later = _LATER
+    llm: Llm | None = None
+    extract: dict[str, Extract] = {}
 
 
 TABLES: Mapping[str, type[Struct]] = {
@@ -85,6 +111,8 @@ TABLES: Mapping[str, type[Struct]] = {
     "policy": Policy,
     "approvals": Approvals,
     "store": Store,
+    "llm": Llm,
+    "extract.NAME": Extract,
 }
 """Every table of the file with its keys, for the reference and its test."""
 

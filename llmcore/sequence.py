@@ -52,6 +52,8 @@ class Sequence:
     first_token: float | None = None
     block_seconds: float = 0.0
     """KV blocks held, times how long; a block shared by `k` sequences counts one `k`-th for each."""
+    block_debt: float = 0.0
+    """What the meters of its blocks read when `block_seconds` was last brought up to date."""
 
     @property
     def num_prompt(self) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from policies.jsonvalue import JSONObject
+from policies.label import CLEAN, Label
 
 
 class Kind(StrEnum):
@@ -13,9 +14,11 @@ class Kind(StrEnum):
     READ_RESOURCE = "resources/read"
     GET_PROMPT = "prompts/get"
     COMPLETE = "completion/complete"
+    LLM_REQUEST = "llm/request"
+    """A request to the gateway's own model: an agent's at `/v1`, or a server's sampling request."""
 
 
-MEDIATED = frozenset({Kind.CALL_TOOL})
+MEDIATED = frozenset({Kind.CALL_TOOL, Kind.LLM_REQUEST})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +54,23 @@ class Action:
     """Tool name, resource URI, prompt name or completion reference, as the upstream knows it."""
     arguments: JSONObject
     """As sent, then (after the definition stage) with the schema's defaults filled in."""
+    takes: tuple[tuple[str, int], ...] = ()
+    """(budget, amount) that it needs beside what its arguments say: tokens, counted before it was decided."""
+    carried: Label = CLEAN
+    """What it brings beside what its holder has read: the words of a server that asks for a sample."""
+    cause: str = ""
+    """The action on whose behalf a server asks."""
 
     def filled(self, arguments: JSONObject) -> "Action":
         """The same action with its arguments filled in."""
         return Action(
-            id=self.id, kind=self.kind, subject=self.subject, server=self.server, name=self.name, arguments=arguments
+            id=self.id,
+            kind=self.kind,
+            subject=self.subject,
+            server=self.server,
+            name=self.name,
+            arguments=arguments,
+            takes=self.takes,
+            carried=self.carried,
+            cause=self.cause,
         )

@@ -28,7 +28,10 @@ def consider(case: Case) -> Case:
     if case.seen.refused and case.authority in case.seen.refused:
         return case.denied(Code.DENIED_BY_PERSON, "a person refused a call with the same effect")
     case = _spending(case)
-    return case.joined(_proof_asked(case)).joined(_flow_asked(case)).joined(_bodies_asked(case))
+    case = case.joined(_proof_asked(case))
+    if case.tool.inside:  # nothing leaves: what it answers carries the label of what it was given
+        return case
+    return case.joined(_flow_asked(case)).joined(_bodies_asked(case))
 
 
 def _proof_asked(case: Case) -> Verdict:

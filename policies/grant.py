@@ -45,5 +45,9 @@ class Grant:
     """How many calls; None is no bound."""
     spend: Mapping[str, int] = field(default_factory=dict)
     """Currency code to the most that may be spent, in minor units (cents)."""
+    tokens: int | None = None
+    """How many tokens of the model, prompts included; None: none at all."""
+    bits: int | None = None
+    """How many bits may rise out of hostile text by typed extraction; None: none at all."""
     expires: float | None = None
     """Unix seconds."""

@@ -18,6 +18,8 @@ def encode_grant(grant: Grant) -> str:
             ],
             "calls": grant.calls,
             "spend": dict(grant.spend),
+            "tokens": grant.tokens,
+            "bits": grant.bits,
             "expires": grant.expires,
         }
     ).decode()
@@ -35,7 +37,14 @@ def decode_grant(text: str) -> Grant:
             Rule(server, tool, tuple(Constraint(name, Op(op), tuple(values)) for name, op, values in constraints))
             for server, tool, constraints in found["rules"]
         )
-        grant = Grant(rules=rules, calls=found["calls"], spend=found["spend"], expires=found["expires"])
+        grant = Grant(
+            rules=rules,
+            calls=found["calls"],
+            spend=found["spend"],
+            tokens=found.get("tokens"),  # rows from before there was a model have neither
+            bits=found.get("bits"),
+            expires=found["expires"],
+        )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a grant: {error}") from error
     for rule in grant.rules:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from policies.action import Kind
 from policies.label import Integrity
 
 
@@ -89,6 +90,11 @@ class ToolPack:
     amount: Amount | None = None
     arguments: Mapping[str, ArgumentSpec] = field(default_factory=dict)
     result: tuple[ResultField, ...] = ()
+    kind: Kind = Kind.CALL_TOOL
+    """The kind of action that may use it; no file can say another."""
+    inside: bool = False
+    """What it is given never leaves the gateway, and what it answers carries all of it: it is no sink. Only of tools of
+    our own; no file can say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,15 +4,22 @@ It compiles once. What it answers is read by `engine.read_decision`; whatever it
 interface cuts texts at NUL and wraps integers at 64 bits), or cannot evaluate, denies.
 """
 
+import ctypes
 import json
 import math
 import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+with suppress(OSError):
+    # The engine carries a C++ runtime of its own. Beside a library that brings the system's (torch, greenlet) the two
+    # free each other's memory and the process ends; with the system's in front of both there is one.
+    ctypes.CDLL("libstdc++.so.6", mode=ctypes.RTLD_GLOBAL)
 
 from regopy import Bundle, Input, Interpreter, LogLevel, Output, RegoError
 

@@ -11,7 +11,21 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import approvals, audit, demo, doctor, grant, image, init, policy, servers, stdio, tasks, workspace
+from gateway.cli import (
+    approvals,
+    audit,
+    demo,
+    doctor,
+    grant,
+    image,
+    init,
+    llm,
+    policy,
+    servers,
+    stdio,
+    tasks,
+    workspace,
+)
 from gateway.cli.client import Unreachable
 from gateway.errors import ConfigError, PratiqueError
 
@@ -43,6 +57,7 @@ app.add_typer(workspace.files, name="files")
 app.add_typer(policy.app, name="policy")
 app.add_typer(image.app, name="image")
 app.add_typer(audit.app, name="audit")
+app.add_typer(llm.app, name="llm")
 
 
 def _version(wanted: bool) -> None:

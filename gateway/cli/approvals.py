@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.cells import chop_cells
 
 from gateway.cli.client import Unreachable, operator
 from gateway.cli.offline import reading
 from gateway.cli.show import Json, State, plain, print_json, print_table
 from gateway.desk import reading as card_reading
-from gateway.edges.documents import ticket_document
+from gateway.edges.documents import MODEL_WORDS, MOST_MODEL_WORDS, ticket_document
 from gateway.errors import OperatorError
 from gateway.settings import default_state
 from gateway.stores import tickets
@@ -114,6 +115,10 @@ def card_lines(ticket: Mapping[str, Any]) -> Iterator[str]:
     if ticket["by"]:
         comment = plain(ticket["comment"]) or "no comment"
         yield f"{ticket['state']} by {plain(ticket['by'])} at {ticket['decided']}: {comment}"
+    if words := ticket.get("model_summary"):
+        yield f"\n{MODEL_WORDS}"
+        shown = plain(" ".join(words[:MOST_MODEL_WORDS].split()))
+        yield from (f"  | {line}" for line in chop_cells(shown, _WORDS_WIDTH))
 
 
 def _argument_lines(card: Mapping[str, Any], argument: Mapping[str, Any]) -> Iterator[str]:
@@ -129,6 +134,8 @@ def _argument_lines(card: Mapping[str, Any], argument: Mapping[str, Any]) -> Ite
         yield f"      {plain(card_reading.place(found))} {plain(found['snippet'])}"
 
 
+_WORDS_WIDTH = 72
+"""Columns of a line of the model's words: broken here, since a terminal would break it without its mark."""
 _MARKS = {"open": "!", "proven": "+", "free": "-"}
 
 

@@ -45,6 +45,16 @@ def grant(
     spend: Annotated[
         list[str] | None, typer.Option("--spend", metavar="800EUR", help="The most it may spend.", show_default=False)
     ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", min=1, max=MOST_CALLS, help="How many tokens of the model.", show_default=False),
+    ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            "--bits", min=1, max=MOST_CALLS, help="How many bits extraction may raise out of text.", show_default=False
+        ),
+    ] = None,
     expires: Annotated[
         str | None,
         typer.Option(
@@ -69,6 +79,10 @@ def grant(
         body["calls"] = calls
     if spend:
         body["spend"] = dict(minor_units(amount) for amount in spend)
+    if tokens is not None:
+        body["tokens"] = tokens
+    if bits is not None:
+        body["bits"] = bits
     if expires is not None:
         body["expires_s"] = seconds(expires)
     file = None if write is None else _fresh(write)

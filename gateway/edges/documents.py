@@ -9,6 +9,11 @@ from audit.query import Record
 from gateway.errors import OperatorError
 from gateway.stores.tickets import Ticket
 
+MODEL_WORDS = "In the model's words (it may be wrong, and what it read may have steered it)"
+"""What stands over a ticket's `model_summary` wherever it is shown: it is no fact, and no advice."""
+MOST_MODEL_WORDS = 600
+"""Characters of it that are shown."""
+
 
 def rfc3339(seconds: float | None) -> str | None:
     """`2027-05-14T09:30:00.250Z`; nothing of nothing."""
@@ -39,7 +44,8 @@ def timed(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {key: rfc3339(value) if key in names else value for key, value in document.items()}
 
 
-def ticket_document(ticket: Ticket) -> dict[str, Any]:
+def ticket_document(ticket: Ticket, model_summary: str | None = None) -> dict[str, Any]:
+    """A ticket, and apart from its facts what the model said of it: data of unknown worth, in no digest."""
     return {
         "id": ticket.id,
         "task": ticket.task,
@@ -53,6 +59,7 @@ def ticket_document(ticket: Ticket) -> dict[str, Any]:
         "scope": ticket.scope,
         "comment": ticket.comment,
         "card": ticket.card,
+        "model_summary": model_summary,
     }
 
 

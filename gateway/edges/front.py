@@ -1,4 +1,6 @@
-"""What answers beside `/mcp`: the operators' API, the console, two signs of life; for browsers on this machine alone.
+"""What answers beside `/mcp`: the model, the operators' API, the console, two signs of life.
+
+The API and the console are for browsers on this machine alone; the model (`/v1`) has agents and a door of its own.
 
 A page of somewhere else is turned away: one that has our address under another name by Host (DNS rebinding), one that
 sends from its own address by Origin and Sec-Fetch-Site. Another port of this machine is somewhere else too, though its
@@ -18,7 +20,7 @@ _ONCE = frozenset({b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"s
 """Fields that are judged here: sent twice, there is no telling which one a browser meant."""
 
 
-def by_path(api: ASGIApp, console: ASGIApp, *, origin: str, is_ready: Callable[[], bool]) -> ASGIApp:
+def by_path(api: ASGIApp, console: ASGIApp, *, origin: str, is_ready: Callable[[], bool], model: ASGIApp) -> ASGIApp:
     """One application of several, by the first step of the path; `origin` is the only one that may send anything."""
     host = origin.partition("//")[2]
     hosts = {host, f"localhost:{host.rpartition(':')[2]}"}
@@ -32,6 +34,8 @@ def by_path(api: ASGIApp, console: ASGIApp, *, origin: str, is_ready: Callable[[
         if path in ("/healthz", "/readyz"):
             ready = path == "/healthz" or is_ready()
             await write(Reply(200 if ready else 503, b"ok\n" if ready else b"not ready\n", (_TEXT,)), send)
+        elif path == "/v1" or path.startswith("/v1/"):
+            await model(scope, receive, send)
         elif refusal := _refusal(scope, hosts, is_console):
             await write(refusal, send)
         elif is_console:

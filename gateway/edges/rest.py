@@ -21,13 +21,15 @@ from gateway.desk.desk import ApprovalDesk
 from gateway.edges.documents import event_document, instant, rfc3339, task_document, ticket_document
 from gateway.edges.feed import MAX_FEEDS, feed
 from gateway.edges.gate import Gate
+from gateway.edges.model import model_routes
 from gateway.edges.operators import COOKIE, KEY_HEADER, SCOPE_KEY, ConsoleSessions, Operator
 from gateway.edges.problems import answer_problems
 from gateway.edges.workspaces import workspace_routes
 from gateway.errors import OperatorError
+from gateway.ports import ModelDesk
 from gateway.servers import Servers
 from gateway.stores import tickets
-from gateway.stores.tickets import Scope, TicketState
+from gateway.stores.tickets import Scope, Ticket, TicketState
 from gateway.workspaces import Workspaces
 
 API = "/api/v1"
@@ -52,6 +54,8 @@ class Office:
     reader: sqlite3.Connection
     console_url: str
     is_agent_token: Callable[[str], bool]
+    model: ModelDesk | None = None
+    """None where no `[llm]` is configured."""
 
 
 class _Body(BaseModel):
@@ -64,6 +68,8 @@ class GrantBody(_Body):
     calls: Count | None = None
     spend: dict[Annotated[str, Field(pattern=r"^[A-Z]{3}$")], Count] = Field(default_factory=dict)
     """Currency to minor units."""
+    tokens: Count | None = None
+    bits: Count | None = None
     expires_s: Annotated[float, Field(gt=0, le=10 * YEAR_S, allow_inf_nan=False)] | None = None
     agent: Name | None = None
     principal: Name = "user"
@@ -109,6 +115,7 @@ def api(office: Office) -> FastAPI:
     app.include_router(_routes(office))
     looks, acts = partial(operator_of, office), partial(decider_of, office)
     app.include_router(workspace_routes(API, lambda: office.workspaces, looks, acts))
+    app.include_router(model_routes(API, lambda: office.model, lambda: office.reader, looks, acts))
     answer_problems(app)
     return app
 
@@ -203,7 +210,7 @@ def _routes(office: Office) -> APIRouter:
         _: Viewer, state: TicketState | None = None, task: str | None = None, after: str = "", limit: Limit = 100
     ) -> dict[str, Any]:
         found = tickets.listed(office.reader, state=state, task=task, after=after, limit=limit)
-        return _page("approvals", [ticket_document(ticket) for ticket in found], limit)
+        return _page("approvals", [_shown(office, ticket) for ticket in found], limit)
 
     @routes.get("/approvals/events", response_class=StreamingResponse)
     async def approval_events(request: Request, _: Viewer) -> StreamingResponse:
@@ -218,7 +225,7 @@ def _routes(office: Office) -> APIRouter:
         found = tickets.load(office.reader, ticket)
         if found is None:
             raise OperatorError(f"no approval {ticket}", status=404)
-        return ticket_document(found)
+        return _shown(office, found)
 
     @routes.post("/approvals/{ticket}/decisions")
     async def decide(ticket: str, body: DecisionBody, request: Request, operator: Decider) -> dict[str, Any]:
@@ -236,7 +243,7 @@ def _routes(office: Office) -> APIRouter:
             scope=Scope(body.scope),
             comment=body.comment,
         )
-        return ticket_document(decided)
+        return _shown(office, decided)
 
     @routes.get("/audit")
     async def audit(
@@ -288,6 +295,15 @@ def _routes(office: Office) -> APIRouter:
         return {"url": f"{office.console_url}/console/enter#{office.sessions.link()}"}
 
     return routes
+
+
+def model_words(office: Office, ticket: Ticket) -> str | None:
+    """What the model said of an approval, if there is one that did."""
+    return office.model.summary(ticket.id) if office.model else None
+
+
+def _shown(office: Office, ticket: Ticket) -> dict[str, Any]:
+    return ticket_document(ticket, model_words(office, ticket))
 
 
 def _page(name: str, rows: Sequence[Mapping[str, Any]], limit: int, *, key: str = "id") -> dict[str, Any]:

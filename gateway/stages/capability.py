@@ -39,6 +39,9 @@ class Capability:
             return case.denied(Code.EXPIRED, "the token has expired")
         if seen.budgets.get("calls", 1) <= 0:
             return case.denied(Code.CAPABILITY_EXHAUSTED, "no calls are left")
+        for budget, amount in action.takes:
+            if (left := seen.budgets.get(budget, 0)) < amount:
+                return case.denied(Code.CAPABILITY_EXHAUSTED, f"{amount} {budget} are needed, {left} are left")
         if self.authority.is_exactly(action.subject, seen.grant):
             return _with_rules(case, None)
         match self.authority.authorise(action.subject, action.server, action.name, action.arguments, seen.now):

@@ -112,8 +112,9 @@ class Commit:
 
 
 def reservations(case: Case) -> tuple[Reservation, ...]:
-    """What the call takes from the grant's budgets. A spend always needs one; calls only where they are bounded."""
+    """What the call takes from the grant's budgets. A spend and tokens always need one; calls only where bounded."""
     counted: tuple[Reservation, ...] = (("calls", 1),) if case.seen.grant.calls is not None else ()
+    counted = (*counted, *case.action.takes)
     if case.spends is None:
         return counted
     currency, amount = case.spends

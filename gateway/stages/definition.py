@@ -28,7 +28,7 @@ class DefinitionStage:
         action, definition = case.action, case.seen.definition
         if action.kind not in MEDIATED:
             return case.denied(Code.NOT_MEDIATED, action.kind)
-        if definition is None:
+        if definition is None or case.seen.pack.tool(action.name).kind is not action.kind:
             return case.denied(Code.UNKNOWN_TOOL, "no definition of it is known")
         match definition.pin:
             case Pin.CHANGED:

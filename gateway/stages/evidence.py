@@ -53,6 +53,8 @@ def case_document(case: Case) -> dict[str, Any]:
         or [{"path": "", "value": shown(case.action.arguments)}],
         "mark": label_document(case.seen.mark),
         "spends": list(case.spends) if case.spends else None,
+        "takes": [list(one) for one in case.action.takes],
+        "cause": case.action.cause or None,
         "denials": [reason_document(reason) for reason in sorted(case.verdict.denials)],
         "asks": [reason_document(reason) for reason in sorted(case.verdict.asks)],
     }

@@ -4,7 +4,7 @@ The label is taken at the result's last byte, before anyone reads it; the answer
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -12,6 +12,7 @@ from hashlib import sha256
 from gateway.ports import Answer, Done, Intent, Outcome, OutcomeKind
 from gateway.stages.evidence import event_of
 from gateway.stores import budgets, calls, values
+from gateway.stores.budgets import Reservation
 from gateway.stores.calls import CallState
 from gateway.stores.codec import label_document
 from gateway.stores.memory import Memory
@@ -48,6 +49,8 @@ class Settle:
             return Done(value=Answer(action=action.id, code=Code.UNKNOWN_OUTCOME))  # a person settled it meanwhile
         if outcome.kind is OutcomeKind.NOT_SENT:
             budgets.give_back(db, subject.root, self.intent.reserved)
+        elif outcome.spent is not None:
+            budgets.give_back(db, subject.root, _unspent(self.intent.reserved, outcome.spent))
         body = b"" if outcome.result is None else canonical(outcome.result)
         kept = bool(body) and values.remember(
             db,
@@ -84,3 +87,8 @@ class Settle:
         if self.outcome.kind is OutcomeKind.UNKNOWN and self.outcome.code is not Code.UPSTREAM_TIMEOUT:
             return Answer(action=action, code=Code.UNKNOWN_OUTCOME)  # whatever ended it: it was sent
         return Answer(action=action, code=self.outcome.code or Code.UPSTREAM_FAILED)
+
+
+def _unspent(reserved: Iterable[Reservation], spent: Mapping[str, int]) -> list[Reservation]:
+    """What is left of each budget that the road has an exact figure for; never more than was taken."""
+    return [(name, amount - min(amount, spent[name])) for name, amount in reserved if name in spent]

@@ -13,11 +13,11 @@ from gateway.stores import budgets, tasks, tickets, values
 from gateway.stores.files import NOTHING, FileLabels
 from gateway.stores.tasks import Task
 from gateway.stores.tickets import Ticket, TicketState
-from policies.action import Action, Subject
+from policies.action import Action, Kind, Subject
 from policies.case import Approval, Definition, Offer, Snapshot
 from policies.grant import Grant
 from policies.jsonvalue import JSONObject
-from policies.label import Label
+from policies.label import Integrity, Label
 from policies.pack import NO_PACK, Pack
 from policies.proofs import ProofIndex
 from policies.reading import Reading, overflow, read_result
@@ -59,7 +59,8 @@ class TaskMemory:
 
     @property
     def is_bounded(self) -> bool:
-        return self.task.grant.calls is not None or bool(self.task.grant.spend)
+        grant = self.task.grant
+        return grant.calls is not None or grant.tokens is not None or grant.bits is not None or bool(grant.spend)
 
     def endorse(self, rows: list[tuple[str, str, str, str]]) -> None:
         self.endorsed |= {row for row in rows if row[1] != "flow"}
@@ -108,7 +109,7 @@ class Memory:
             task_version=memory.task.version if memory else 0,
             grant=memory.task.grant if memory else NO_GRANT,
             revoked=memory is None or not self.is_live(subject),
-            mark=self.mark(subject.holder),
+            mark=self.mark(subject.holder).join(action.carried),
             proofs=memory.proofs if memory else ProofIndex(),
             endorsed=memory.endorsed if memory else frozenset(),
             flows=memory.flows if memory else frozenset(),
@@ -165,6 +166,10 @@ class Memory:
             self._marks[holder] = self._durable[holder] = values.mark_of(self.reader, holder)
         return self._marks[holder]
 
+    def is_callable(self, tool: Definition) -> bool:
+        """Whether agents call it as a tool; what the model does has a road of its own."""
+        return self.packs.get(tool.server, NO_PACK).tool(tool.name).kind is Kind.CALL_TOOL
+
     def raise_mark(self, holder: str, label: Label, *, durable: bool = False) -> None:
         """Join `label` into the holder's mark; `durable` where a unit has just written it."""
         self._marks[holder] = self.mark(holder).join(label.coarse())
@@ -181,7 +186,9 @@ class Memory:
         return self._overflow(server, tool).join(self.files.carried(server).label)
 
     def _overflow(self, server: str, tool: str) -> Label:
-        return overflow(self.packs.get(server, NO_PACK).tool(tool), server, tool, "").label
+        pack = self.packs.get(server, NO_PACK).tool(tool)
+        # what was given to a tool of our own is in the mark already: its answer adds that a model chose the words
+        return Label(integrity=Integrity.UNTRUSTED) if pack.inside else overflow(pack, server, tool, "").label
 
     def read(self, action: Action, result: JSONObject | None) -> Reading:
         """What a result is worth under the operator's pack; none came, or past what a task may remember: the worst.

@@ -35,34 +35,37 @@ class Greeting:
     """It says when its tools change: unasked (legacy), or on a subscription (modern)."""
 
 
-async def greet(connection: Connection, era: Era | None, timeout_s: float) -> Greeting:
+async def greet(connection: Connection, era: Era | None, timeout_s: float, *, samples: bool = False) -> Greeting:
     """Open the conversation, in `era` or in the one that the server takes.
+
+    Args:
+        samples: whether the server is told that its requests for a model are answered.
 
     Raises:
         ProbeFailed: the server gave no answer at all to the modern question.
         UpstreamError: it cannot be spoken to.
     """
     if era is Era.LEGACY:
-        return await _initialize(connection, timeout_s)
+        return await _initialize(connection, timeout_s, samples)
     try:
-        said = await connection.ask(upstream.discover("discover"), "discover", timeout_s)
+        said = await connection.ask(upstream.discover("discover", samples=samples), "discover", timeout_s)
     except Refused as refused:
         if era is Era.MODERN or not _may_be_legacy(refused):
             raise
-        return await _initialize(connection, timeout_s)
+        return await _initialize(connection, timeout_s, samples)
     except UpstreamError as error:
         raise ProbeFailed(str(error)) from error
     if upstream.MODERN_VERSION not in _strings(said.get("supportedVersions")):
         if era is Era.MODERN:
             raise UpstreamError("the server no longer speaks the protocol version that it was discovered with")
-        return await _initialize(connection, timeout_s)
+        return await _initialize(connection, timeout_s, samples)
     greeting = _greeting(Era.MODERN, said)
     if greeting.announces:
-        connection.tell(upstream.listen("listen"))
+        connection.tell(upstream.listen("listen", samples=samples))
     return greeting
 
 
-async def list_tools(connection: Connection, era: Era, timeout_s: float) -> list[JSON]:
+async def list_tools(connection: Connection, era: Era, timeout_s: float, *, samples: bool = False) -> list[JSON]:
     """Every page of `tools/list`; a server without tools has none.
 
     Raises:
@@ -74,7 +77,8 @@ async def list_tools(connection: Connection, era: Era, timeout_s: float) -> list
     for page in range(MAX_PAGES):
         request_id = f"list-{page}"
         try:
-            said = await connection.ask(upstream.list_tools(era, request_id, cursor), request_id, timeout_s)
+            asking = upstream.list_tools(era, request_id, cursor, samples=samples)
+            said = await connection.ask(asking, request_id, timeout_s)
         except Refused as refused:
             if refused.failed.code == ErrorCode.METHOD_NOT_FOUND:
                 return []
@@ -92,8 +96,8 @@ async def list_tools(connection: Connection, era: Era, timeout_s: float) -> list
     raise UpstreamError("the server's tools/list has no end")
 
 
-async def _initialize(connection: Connection, timeout_s: float) -> Greeting:
-    said = await connection.ask(upstream.initialize("initialize"), "initialize", timeout_s)
+async def _initialize(connection: Connection, timeout_s: float, samples: bool) -> Greeting:
+    said = await connection.ask(upstream.initialize("initialize", samples=samples), "initialize", timeout_s)
     version = said.get("protocolVersion")
     if not isinstance(version, str) or version not in upstream.LEGACY_VERSIONS:
         raise UpstreamError("the server answers initialize with a protocol version that is not known")

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 from gateway.errors import PratiqueError, UpstreamError
 from gateway.options import ServerOptions
+from gateway.ports import Sampler
 from gateway.upstreams import handshake
+from gateway.upstreams.calls import Calls
 from gateway.upstreams.handshake import Greeting, ProbeFailed
 from gateway.upstreams.stdio import Connection
 from gateway.wire.upstream import Era
@@ -44,8 +46,11 @@ class Peer:
     """Empty for the operator's own."""
     connection: Connection
     timeout_s: float
+    sampler: Sampler | None = None
+    """Where the server is told that its requests for a model are answered: who answers them."""
     on_listed: Callable[[Listing], None] = lambda _: None
     """Told of every whole listing."""
+    calls: Calls = field(init=False)
     greeting: Greeting | None = None
     offered: Mapping[str, str] = field(default_factory=dict)
     """Tool name to the digest of what this process says of it now."""
@@ -57,6 +62,17 @@ class Peer:
     _listed_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RELISTS))
     _relisting: asyncio.Task[None] | None = None
 
+    def __post_init__(self) -> None:
+        self.calls = Calls(connection=self.connection, sampler=self.sampler)
+
+    @property
+    def samples(self) -> bool:
+        return self.sampler is not None
+
+    @property
+    def is_busy(self) -> bool:
+        return self.connection.is_busy or self.calls.is_busy
+
     async def open(self, era: Era | None) -> Listing:
         """Greet and list; a server that cannot be is ended, whatever it was that went wrong.
 
@@ -66,7 +82,9 @@ class Peer:
         self.connection.on_tools_changed = self._changed
         self.connection.open()
         try:
-            greeting = await handshake.greet(self.connection, era, self.timeout_s)
+            greeting = await handshake.greet(self.connection, era, self.timeout_s, samples=self.samples)
+            if greeting.era is Era.LEGACY:  # a modern server has no requests of its own
+                self.calls.hear()
             found = await self._list_until_quiet(greeting)
         except BaseException as error:
             await self.close("could not be opened", politely=False)
@@ -83,14 +101,16 @@ class Peer:
     async def close(self, reason: str, *, politely: bool = True) -> int:
         if self._relisting is not None:
             self._relisting.cancel()
-        return await self.connection.close(reason, politely=politely)
+        status = await self.connection.close(reason, politely=politely)
+        await self.calls.close()
+        return status
 
     async def _list_until_quiet(self, greeting: Greeting) -> Listing:
         """A change that is announced during a listing may not be in it."""
         while True:
             announced = self._announced
             self._take_turn()
-            tools = await handshake.list_tools(self.connection, greeting.era, self.timeout_s)
+            tools = await handshake.list_tools(self.connection, greeting.era, self.timeout_s, samples=self.samples)
             if announced == self._announced:
                 break
         found = Listing(tools, greeting.instructions, digests(tools, greeting.instructions))

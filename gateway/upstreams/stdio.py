@@ -17,6 +17,7 @@ from gateway.upstreams.lines import Lines, LineTooLong
 from gateway.upstreams.noise import Noise
 from gateway.upstreams.stderr import Tail
 from gateway.wire import upstream
+from gateway.wire.jsonrpc import RequestId
 from policies.jsonvalue import JSONObject
 from policies.verdict import Code
 
@@ -41,7 +42,15 @@ _DETAIL_CHARS = 500
 class Reply:
     """An answer, with its length on the wire."""
 
-    event: upstream.Result | upstream.Failed
+    event: upstream.Result | upstream.Failed | upstream.Wanted
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interim:
+    """A call was answered, and is not complete: its server wants something first."""
+
+    wanted: upstream.Wanted
     size: int
 
 
@@ -65,6 +74,12 @@ class Connection:
     on_tools_changed: Callable[[], None] = lambda: None
     on_end: Callable[[str], None] = lambda _: None
     """Called once, with why it ended."""
+    on_asked: Callable[[upstream.Asked], bytes | None] = lambda asked: asked.refusal
+    """Told of the server's own requests: the line that refuses one, or None where somebody else answers it."""
+    on_withdrawn: Callable[[RequestId], None] = lambda _: None
+    """Told that the server no longer wants an answer to its own request of this id."""
+    on_late: Callable[[str], None] = lambda _: None
+    """Told of an answer to nothing in flight, by its id."""
     noise: Noise = field(default_factory=Noise)
     ended: str = ""
     """Why nothing more can be sent; empty while it lives."""
@@ -105,13 +120,19 @@ class Connection:
                 return result
             case upstream.Failed() as failed:
                 raise Refused(failed)
+            case upstream.Wanted():
+                raise UpstreamError("the server wants input before it answers")
 
-    async def call(self, frame: bytes, action_id: str, deadline_s: float, progress: Progress | None = None) -> Outcome:
+    async def call(
+        self, frame: bytes, request_id: str, deadline_s: float, progress: Progress | None = None
+    ) -> Outcome | Interim:
         """Send a call once and wait for its answer, its deadline, or the end of the server."""
-        reply = await self._exchange(frame, action_id, deadline_s, progress)
+        reply = await self._exchange(frame, request_id, deadline_s, progress)
         if isinstance(reply, Outcome):
             return reply
         match reply.event:
+            case upstream.Wanted() as wanted:
+                return Interim(wanted, reply.size)
             case upstream.Result(_, result):
                 return Outcome(kind=OutcomeKind.OK, result=result, size=reply.size)
             case upstream.Failed(_, code, message, is_unmediated=is_unmediated):
@@ -125,16 +146,23 @@ class Connection:
             with suppress(OSError, RuntimeError):
                 self.session.stdin.write(notification + b"\n")
 
-    def cancel(self, action_id: str) -> None:
+    async def say(self, line: bytes) -> None:
+        """Send a line, and wait until there is room for another: a server that asks and does not read waits for
+        itself."""
+        self.tell(line)
+        with suppress(OSError, RuntimeError):
+            await self.session.stdin.drain()
+
+    def cancel(self, request_id: str) -> None:
         """Ask the server to stop; what it answers within the grace still counts."""
-        pending = self._pending.get(action_id)
+        pending = self._pending.get(request_id)
         if pending is None or pending.timer is None:
             return
-        self.tell(upstream.cancelled(action_id))
+        self.tell(upstream.cancelled(request_id))
         loop = asyncio.get_running_loop()
         if pending.timer.when() > loop.time() + CANCEL_GRACE_S:
             pending.timer.cancel()
-            pending.timer = loop.call_later(CANCEL_GRACE_S, self._expire, action_id, "cancelled, and no answer came")
+            pending.timer = loop.call_later(CANCEL_GRACE_S, self._expire, request_id, "cancelled, and no answer came")
 
     def end(self, reason: str) -> None:
         """Nothing more is sent; what was sent and has no answer is unknown."""
@@ -230,13 +258,14 @@ class Connection:
         """Hand one line to whom it concerns; what must be answered at once is returned."""
         event = upstream.read(line)
         match event:
-            case upstream.Result(id) | upstream.Failed(id):
+            case upstream.Result(id) | upstream.Failed(id) | upstream.Wanted(id):
                 pending = self._pending.get(id)
                 if pending is not None and not pending.answer.done():
                     self.noise.answered()
                     pending.answer.set_result(Reply(event, len(line)))
                     return None
                 self.noise.late += 1
+                self.on_late(id)
             case upstream.Progressed(id, progress, total):
                 pending = self._pending.get(id)
                 if pending is not None and progress > pending.reached and not pending.answer.done():
@@ -250,9 +279,15 @@ class Connection:
             case upstream.Malformed(reason, id, is_json):
                 self.noise.malformed += 1
                 self._fail(id if is_json else self._meant(line), reason)
-            case upstream.Asked(method, refusal):
+            case upstream.Withdrawn(withdrawn):
+                self.noise.ignored += 1
+                self.on_withdrawn(withdrawn)
+            case upstream.Asked() as asked:
+                refusal = self.on_asked(asked)
+                if refusal is None:
+                    return None
                 self.noise.refused += 1
-                logger.info("an upstream's request was refused", extra={"method": method[:100]})
+                logger.info("an upstream's request was refused", extra={"method": asked.method[:100]})
                 self._bear(line)
                 return refusal
         self._bear(line)

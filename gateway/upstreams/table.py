@@ -6,17 +6,23 @@ that fail to start are left alone for a while, doubling; none disturbs another.
 
 What a server offers is taken from the operator's own process alone, which no task has spoken to. Where a task's process
 lists something else, the operator looks again, and only that decides for everybody.
+
+A server may list more to a client that answers its requests for a model. So the operator's process is told that they
+are wherever there is a model, and gets no answer: it works on no call. A task's process is told so where its grant lets
+the server ask, and may otherwise list less.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
 from typing import TypeAlias
 
 from gateway.errors import PratiqueError, Unrecordable, UpstreamError
 from gateway.options import ServerOptions
-from gateway.ports import Intent, Outcome, OutcomeKind, Progress
+from gateway.ports import Intent, Outcome, OutcomeKind, Progress, Sampler
 from gateway.upstreams.backoff import Backoff
 from gateway.upstreams.handshake import ProbeFailed
 from gateway.upstreams.launch import Launch, Record
@@ -60,6 +66,8 @@ class Table:
     record: Record
     report: Report
     pinned: Pinned
+    sampler: Sampler | None = None
+    """Who answers servers that ask for a model; None: there is no model, and no server is told of one."""
     cheapest: Callable[[str], str] = lambda _: ""
     """The sandbox driver in which the operator looks at a server: the one that calls without special demands get."""
     start_s: float = 30.0
@@ -86,7 +94,8 @@ class Table:
 
     def frame(self, action: Action) -> bytes:
         """The bytes that `execute` would send for this action, in the era its server was discovered in."""
-        return upstream.call(self._eras.get(action.server, Era.LEGACY), action)
+        era = self._eras.get(action.server, Era.LEGACY)
+        return upstream.call(era, action, samples=self._samples(action.subject.task, action.server))
 
     async def execute(self, intent: Intent, progress: Progress | None = None) -> Outcome:
         """Send the frame once and wait for its answer, the deadline, or the end of the server. Never raises.
@@ -112,7 +121,7 @@ class Table:
         if action_id in self._calls:
             self._called_off.add(action_id)
             if (peer := self._calls[action_id]) is not None:
-                peer.connection.cancel(action_id)
+                peer.calls.cancel(action_id)
 
     # ---- for the operator -------------------------------------------------------------------------------------
 
@@ -183,16 +192,25 @@ class Table:
                 return _not_sent(Code.UPSTREAM_FAILED, str(error))
             except Overloaded:
                 return _not_sent(Code.OVERLOADED, f"{self.most} servers run already, all busy")
+        if action.name not in peer.offered and self.sampler is not None and not peer.samples:
+            return _not_sent(
+                Code.NO_CAPABILITY, "this process offers no such tool; its task has no grant for the model"
+            )
         if definition is None or peer.offered.get(action.name) != definition.digest:
             return _not_sent(Code.DEFINITION_CHANGED, "this process offers another definition than the one decided on")
         if self.frame(action) != intent.frame:
-            return _not_sent(Code.DEFINITION_CHANGED, "the frame is not in the era that the server speaks")
+            return _not_sent(Code.DEFINITION_CHANGED, "the frame is not what the server would be sent now")
         if action.id in self._called_off:
             return _not_sent(Code.UPSTREAM_FAILED, "cancelled before it was sent")
         self._calls[action.id] = peer
-        outcome = await peer.connection.call(intent.frame, action.id, ends - loop.time(), progress)
+        outcome = await peer.calls.make(action, intent.frame, ends, partial(self._announce, action), progress)
         peer.used = loop.time()
         return outcome
+
+    async def _announce(self, action: Action, frame: bytes) -> None:
+        """The log has every frame before a tool does: this one is not in the sealed intent."""
+        payload: JSONObject = {"action": action.id, "sha256": sha256(frame).hexdigest(), "bytes": len(frame)}
+        await self.record("effect.continued", payload, server=action.server, task=action.subject.task)
 
     async def _peer(self, key: Key, options: ServerOptions) -> Peer:
         """The connection for `key`, started by whoever needs it first and shared by all who wait."""
@@ -232,8 +250,8 @@ class Table:
         peer.used = loop.time()
         if peer.connection.ended:
             raise UpstreamError(f"server '{options.name}': {peer.connection.ended}")
-        peer.on_listed = lambda listing: self._compare(options.name, listing)
-        self._compare(options.name, listing)
+        peer.on_listed = lambda listing: self._compare(options.name, listing, peer.samples)
+        self._compare(options.name, listing, peer.samples)
         peer.connection.on_end = lambda reason: self._gone(key, reason)
         self._peers[key] = peer
         loop.call_later(self.idle_s, self._close_if_idle, key, peer)
@@ -247,11 +265,18 @@ class Table:
             task=task,
             connection=Connection(session=session, max_result_bytes=options.max_result_bytes),
             timeout_s=self.start_s,
+            sampler=self.sampler if self._samples(task, options.name) else None,
         )
         return peer, await peer.open(era)
 
-    def _compare(self, server: str, listing: Listing) -> None:
-        if listing.digests != self._discovered.get(server):
+    def _samples(self, task: str, server: str) -> bool:
+        """Whether a process for this task (none: the operator's own look) is told that a model answers it."""
+        return self.sampler is not None and (not task or self.sampler.offers(task, server))
+
+    def _compare(self, server: str, listing: Listing, samples: bool) -> None:
+        found, discovered = listing.digests, self._discovered.get(server, {})
+        is_told_less = self.sampler is not None and not samples
+        if found != discovered and not (is_told_less and found.items() <= discovered.items()):
             self.on_difference(server)
 
     def _broken(self, peer: Peer | None) -> Outcome:
@@ -269,7 +294,7 @@ class Table:
         """
         if len(self._peers) + len(self._starting) <= self.most:
             return
-        idle = [(peer.used, key) for key, peer in self._peers.items() if not peer.connection.is_busy]
+        idle = [(peer.used, key) for key, peer in self._peers.items() if not peer.is_busy]
         if not idle:
             raise Overloaded
         key = min(idle)[1]
@@ -279,7 +304,7 @@ class Table:
         if self._peers.get(key) is not peer:
             return
         loop = asyncio.get_running_loop()
-        due = loop.time() + self.idle_s if peer.connection.is_busy else peer.used + self.idle_s
+        due = loop.time() + self.idle_s if peer.is_busy else peer.used + self.idle_s
         if due > loop.time():
             loop.call_at(due, self._close_if_idle, key, peer)
         else:

@@ -52,6 +52,19 @@ class Head:
     doubled: frozenset[bytes] = field(default_factory=frozenset)
     """Fields of MCP that came more than once; which era minds is its own business."""
 
+    @classmethod
+    def of(cls, verb: str, raw_path: bytes, server: str | None, fields: Iterable[tuple[bytes, bytes]]) -> "Head":
+        """The head of a request whose path is known to be one of ours."""
+        seen: dict[bytes, bytes] = {}
+        doubled: set[bytes] = set()
+        for name, value in fields:
+            if name in seen:
+                doubled.add(name)
+                seen[name] += b"," + value
+            else:
+                seen[name] = value
+        return cls(verb, raw_path.decode("latin-1"), server, MappingProxyType(seen), frozenset(doubled))
+
     def field(self, name: bytes) -> str | None:
         value = self.fields.get(name)
         return None if value is None else value.decode("latin-1").strip()
@@ -84,20 +97,25 @@ class Door:
             if named is None:
                 return refused(404, "Not Found")
             server = named[1].decode()
-        seen, doubled = _collected(fields)
-        head = Head(verb, raw_path.decode(), server, MappingProxyType(seen), doubled)
-        if _SINGLE & doubled:
-            return refused(400, "Bad Request: a header appears more than once")
-        if not self._is_called(head.field(b"host")):
-            return refused(421, "Misdirected Request: this gateway is not called by that host name")
-        if not self._is_visited_from(head.field(b"origin")):
-            return refused(403, "Forbidden: pages of that origin may not call this gateway")
+        head = Head.of(verb, raw_path, server, fields)
+        if turned_away := self.objection(head):
+            return refused(*turned_away)
         if verb == "POST":
             return _post_refusal(head) or head
         if verb == "DELETE":
             return head
         # Clients open a GET stream after `initialize` and live with a 405.
         return refused(405, "Method Not Allowed", fields=((b"allow", b"POST, DELETE"),))
+
+    def objection(self, head: Head) -> tuple[int, str] | None:
+        """Why whoever sent these fields is not heard, on any path: a status and a sentence."""
+        if _SINGLE & head.doubled:
+            return 400, "Bad Request: a header appears more than once"
+        if not self._is_called(head.field(b"host")):
+            return 421, "Misdirected Request: this gateway is not called by that host name"
+        if not self._is_visited_from(head.field(b"origin")):
+            return 403, "Forbidden: pages of that origin may not call this gateway"
+        return None
 
     def challenge(self, route: str, reason: str, request_id: RequestId | None) -> Reply:
         """401: no credential, or not one of ours. The body says Unauthorized, as no client shows an OAuth one."""
@@ -157,18 +175,6 @@ def find_id(start: bytes, end: bytes) -> RequestId | None:
     if found is None:
         return None
     return found[1][1:-1].decode("utf-8", "replace") if found[1].startswith(b'"') else int(found[1])
-
-
-def _collected(fields: Iterable[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], frozenset[bytes]]:
-    seen: dict[bytes, bytes] = {}
-    doubled: set[bytes] = set()
-    for name, value in fields:
-        if name in seen:
-            doubled.add(name)
-            seen[name] += b"," + value
-        else:
-            seen[name] = value
-    return seen, frozenset(doubled)
 
 
 def _post_refusal(head: Head) -> Reply | None:

@@ -89,22 +89,25 @@ def parse(data: bytes, *, exact_integers: bool = True) -> Message | Malformed:
 
     `exact_integers` refuses integers beyond 2**53 anywhere in it: for what an agent asks, not what a server answers.
     """
-    try:
-        value = _decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Malformed(ErrorCode.PARSE_ERROR, "Parse error: not a JSON text in UTF-8")
-    except RecursionError:
-        return Malformed(ErrorCode.PARSE_ERROR, "Parse error: nested too deeply")
-    if not isinstance(value, dict):
-        return Malformed(ErrorCode.INVALID_REQUEST, "Invalid Request: one JSON object is expected, no batch")
+    value = _object(data)
+    if isinstance(value, Malformed):
+        return value
     message = _message(value)
     if isinstance(message, Malformed):
         return message
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and not _is_shallow(value):
+    if _is_deep(data, value):
         return Malformed(ErrorCode.INVALID_REQUEST, "Invalid Request: nested too deeply", _id_of(value))
     if exact_integers and _LONG_NUMBER.search(data) and not _is_exact(value):
         return Malformed(ErrorCode.INVALID_PARAMS, "Invalid params: an integer is beyond 2^53", _id_of(value))
     return message
+
+
+def parse_object(data: bytes) -> JSONObject | Malformed:
+    """Read one object that is no message, as strictly; integers are the reader's to judge."""
+    value = _object(data)
+    if isinstance(value, dict) and _is_deep(data, value):
+        return Malformed(ErrorCode.INVALID_REQUEST, "Invalid Request: nested too deeply")
+    return value
 
 
 def encode(message: Message) -> bytes:
@@ -121,6 +124,18 @@ def encode(message: Message) -> bytes:
             if data is not None:
                 error["data"] = data
             return _encode({"jsonrpc": "2.0", "id": id, "error": error})
+
+
+def _object(data: bytes) -> JSONObject | Malformed:
+    try:
+        value = _decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Malformed(ErrorCode.PARSE_ERROR, "Parse error: not a JSON text in UTF-8")
+    except RecursionError:
+        return Malformed(ErrorCode.PARSE_ERROR, "Parse error: nested too deeply")
+    if not isinstance(value, dict):
+        return Malformed(ErrorCode.INVALID_REQUEST, "Invalid Request: one JSON object is expected, no batch")
+    return value
 
 
 def _message(value: JSONObject) -> Message | Malformed:
@@ -166,6 +181,11 @@ def _id_of(value: JSONObject) -> RequestId | None:
     if isinstance(candidate, int) and not isinstance(candidate, bool) and abs(candidate) <= MAX_SAFE_INTEGER:
         return candidate
     return None
+
+
+def _is_deep(data: bytes, value: JSON) -> bool:
+    """Whether it nests beyond the bound; `data` is what it was read from, and shows at once that most do not."""
+    return data.count(b"[") + data.count(b"{") > MAX_DEPTH and not _is_shallow(value)
 
 
 def _is_shallow(value: JSON) -> bool:

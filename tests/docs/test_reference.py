@@ -20,6 +20,8 @@ from support.pages import REPOSITORY, Section, sections
 from audit.event import KINDS
 from gateway.cli import app as command_line
 from gateway.edges.console.pages import console_app
+from gateway.edges.openai.routes import Route as ModelRoute
+from gateway.edges.openai.routes import find
 from gateway.edges.problems import CODES
 from gateway.edges.rest import API, Office, rest_app
 from gateway.keyring import AUDIT, EQUALITY, FOLDER, INSTANCE, TOKENS
@@ -199,6 +201,18 @@ def test_the_agents_routes_are_those_that_the_ladder_lets_in() -> None:
     assert {name.split(" ")[0] for name in listed} == {"POST", "DELETE"}
 
 
+def test_the_models_routes_are_those_that_there_are() -> None:
+    found = []
+    for name in documented("For clients of the model"):
+        verb, path = name.replace("{id}", "act_1").replace("{model}", "smollm2").split(" ")
+        fields = [(b"content-type", b"application/json")] if verb == "POST" else []
+        route = find(Head.of(verb, path.encode(), None, fields))
+        assert isinstance(route, tuple), name
+        found.append(route[0])
+
+    assert found == list(ModelRoute)
+
+
 # ---- what an agent is told -------------------------------------------------------------------------------------------
 
 
@@ -287,7 +301,7 @@ def test_every_field_of_the_input_is_explained() -> None:
 def test_the_files_of_the_state_are_those_that_the_code_names() -> None:
     keys = {f"{FOLDER}/{name}" for name in (TOKENS, INSTANCE, AUDIT, EQUALITY)}
 
-    same("Files", {DATABASE, LOCK, *SOCKETS, *keys, "images/", "workspaces/"})
+    same("Files", {DATABASE, LOCK, *SOCKETS, *keys, "images/", "workspaces/", "generations/"})
     source = (REPOSITORY / "gateway" / "bootstrap.py").read_text()
     assert [name for name in (*SOCKETS, "workspaces") if f'"{name}"' not in source] == []
 

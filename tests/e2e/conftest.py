@@ -1,4 +1,3 @@
-"""The policy engine is loaded before Playwright's greenlet: after it, the engine's own C++ library ends the process."""
+"""What the tests in a browser share."""
 
-import regopy  # noqa: F401
 from support.browsing import browser  # noqa: F401 - the fixture

@@ -2,7 +2,8 @@
 
 Arguments: `--deaf-to-discover` dies at the modern question; `--description TEXT` describes `plain`; `--mute` says
 nothing; `--dies` says why on stderr and leaves; `--shadow` lists names that differ by case; `--remember FILE` keeps
-what `redefine` did for the processes to come.
+what `redefine` did for the processes to come; `--asks-early` asks for a model before it lists its tools, and describes
+`plain` by the answer.
 """
 
 import json
@@ -144,6 +145,14 @@ def tool_environment(request_id: object) -> None:
     answer(request_id, json.dumps(sorted(os.environ)))
 
 
+def ask_early() -> None:
+    global changed  # noqa: PLW0603
+    message = {"role": "user", "content": {"type": "text", "text": "Who are you?"}}
+    params = {"messages": [message], "maxTokens": 5}
+    say({"jsonrpc": "2.0", "id": "early", "method": "sampling/createMessage", "params": params})
+    changed = json.dumps(json.loads(sys.stdin.readline())["error"]["code"])
+
+
 def serve() -> None:
     for line in sys.stdin:
         message = json.loads(line)
@@ -161,6 +170,8 @@ def serve() -> None:
             }
             say({"jsonrpc": "2.0", "id": request_id, "result": result})
         elif method == "tools/list":
+            if "--asks-early" in OPTIONS:
+                ask_early()
             say({"jsonrpc": "2.0", "id": request_id, "result": {"tools": tools()}})
         elif method == "tools/call":
             name = message["params"]["name"]

@@ -19,13 +19,19 @@ from gateway.desk.endorse import endorsed_by
 from gateway.desk.money import spelled
 from gateway.edges.console.flow import arguments_of, flow_of
 from gateway.edges.console.inert import inert, text_of, whole
+from gateway.edges.console.kvdrawing import drawing_of
+from gateway.edges.documents import MODEL_WORDS, MOST_MODEL_WORDS
 from gateway.edges.gate import Gate
+from gateway.edges.kvmap import counts, kv_map, prefix_rate
+from gateway.edges.model import NO_MODEL
 from gateway.edges.operators import COOKIE, SESSION_S
 from gateway.edges.problems import problem, status_of
-from gateway.edges.rest import Office, operator_of
+from gateway.edges.rest import Office, model_words, operator_of
 from gateway.errors import OperatorError
+from gateway.ports import ModelDesk
 from gateway.stores import tickets, values
 from gateway.stores.tickets import Ticket, TicketState
+from policies.jsonvalue import JSONObject
 from policies.trace import Past
 
 POLICY = (
@@ -36,6 +42,10 @@ _STATIC = {"console.css": "text/css", "console.js": "text/javascript"}
 HOUR_S = 3600.0
 MOST_EVENTS = 500
 """Events of a task on its page; `pratique audit query` has the rest."""
+MOST_ROWS = 200
+"""Rows of each table on the model's page; `pratique llm top --json` has all."""
+_RUNNING = ("prefill", "decode")
+"""States of a sequence that is not waiting for its turn."""
 
 
 def clock(seconds: float) -> str:
@@ -57,7 +67,8 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= {"inert": inert, "whole": whole, "text": text_of, "clock": clock, "budget": budget}
-_templates.globals |= {"reading": reading, "arguments_of": arguments_of}
+_templates.globals |= {"reading": reading, "arguments_of": arguments_of, "most": MOST_ROWS}
+_templates.globals |= {"model_words": MODEL_WORDS, "most_model_words": MOST_MODEL_WORDS}
 
 
 class EnterBody(BaseModel):
@@ -133,6 +144,8 @@ def _routes(office: Office) -> APIRouter:
             left_s=max(0.0, ticket.expires - office.desk.clock()),
             endorses=reading.endorsed(endorsed_by(ticket, before), ticket.card),
             found=_found_in_bodies(ticket),
+            words=model_words(office, ticket),
+            is_model_asked=office.model is not None,
         )
 
     @routes.get("/tasks/{name}")
@@ -152,6 +165,14 @@ def _routes(office: Office) -> APIRouter:
                 raise
             found = None  # dropped, or nothing was ever written: no reason to alarm anybody
         return await _page("workspace.html", task=name, found=found)
+
+    @routes.get("/llm")
+    async def llm(request: Request) -> Response:
+        operator_of(office, request)
+        if office.model is None:
+            return await _page("llm.html", is_configured=False, seen=None, said=NO_MODEL)
+        seen, said = await _looked(office.model)
+        return await asyncio.to_thread(_model_page, office.model.models(), office.model.generations(), seen, said)
 
     @routes.get("/servers/{name}")
     async def server(name: str, request: Request) -> Response:
@@ -175,6 +196,38 @@ def _task_page(task: dict[str, Any], events: list[Record], results: list[Past]) 
     return _rendered(
         "task.html", 200, {"task": task, "events": events, "flow": flow, "is_cut": len(events) == MOST_EVENTS}
     )
+
+
+async def _looked(model: ModelDesk) -> tuple[JSONObject | None, str]:
+    """What the engine looks like now, or why that cannot be said."""
+    try:
+        return await model.seen(), ""
+    except OperatorError as error:
+        return None, str(error)
+
+
+def _model_page(
+    models: list[JSONObject], generations: list[JSONObject], seen: JSONObject | None, said: str
+) -> Response:
+    values: dict[str, Any] = {
+        "is_configured": True,
+        "models": models,
+        "generations": generations,
+        "seen": seen,
+        "said": said,
+    }
+    if seen is not None:
+        map, sequences = kv_map(seen), seen["sequences"]
+        values |= {
+            "map": map,
+            "drawing": drawing_of(map),
+            "counts": counts(map),
+            "rate": prefix_rate(seen),
+            "running": [one for one in sequences if one["state"] in _RUNNING],
+            "queued": [one for one in sequences if one["state"] not in _RUNNING],
+            "most_service": max((one["service"] for one in seen["tenants"]), default=0.0) or 1.0,
+        }
+    return _rendered("llm.html", 200, values)
 
 
 def _read(office: Office, task: str) -> list[Past]:

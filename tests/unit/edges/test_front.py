@@ -21,7 +21,7 @@ def app(name: bytes) -> ASGIApp:
     return answer
 
 
-FRONT = by_path(app(b"api"), app(b"console"), origin=f"http://{OWN}", is_ready=lambda: False)
+FRONT = by_path(app(b"api"), app(b"console"), origin=f"http://{OWN}", is_ready=lambda: False, model=app(b"model"))
 
 
 async def ask(method: str, path: str, *more: tuple[str, str], host: str = OWN) -> tuple[int, bytes]:
@@ -52,6 +52,12 @@ async def test_our_own_pages_and_programs_without_a_page_pass() -> None:
         200,
         b"console",
     )
+
+
+async def test_the_model_has_a_door_of_its_own() -> None:
+    for host in (OWN, "evil.example"):
+        assert await ask("POST", "/v1/chat/completions", *site("cross-site"), host=host) == (200, b"model")
+    assert (await ask("GET", "/v11"))[0] == 404
 
 
 @pytest.mark.promise("no-rebinding")

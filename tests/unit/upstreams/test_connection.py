@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
 
 import pytest
+from support.played import Played
 
 from gateway.errors import UpstreamError
 from gateway.ports import Outcome, OutcomeKind
@@ -12,49 +12,6 @@ from gateway.upstreams import noise as noise_bound
 from gateway.upstreams import stdio
 from gateway.upstreams.stdio import Connection
 from policies.verdict import Code
-
-
-@dataclass
-class Pipe:
-    """What the gateway wrote, line by line."""
-
-    lines: list[bytes] = field(default_factory=list)
-    broken: bool = False
-
-    def write(self, data: bytes) -> None:
-        if self.broken:
-            raise RuntimeError("the handler is closed")
-        self.lines.append(data)
-
-    async def drain(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Played:
-    """A session whose server is the test."""
-
-    def __init__(self) -> None:
-        self.stdin = Pipe()
-        self.stdout = asyncio.StreamReader()
-        self.stderr = asyncio.StreamReader()
-        self.ended = asyncio.Event()
-
-    def says(self, *messages: object) -> None:
-        for message in messages:
-            self.stdout.feed_data((message if isinstance(message, bytes) else json.dumps(message).encode()) + b"\n")
-
-    def answers(self, request_id: object, text: str = "ok") -> None:
-        self.says({"jsonrpc": "2.0", "id": request_id, "result": {"text": text}})
-
-    async def wait(self) -> int:
-        await self.ended.wait()
-        return 0
-
-    def kill(self) -> None:
-        self.ended.set()
-        self.stdout.feed_eof()
-        self.stderr.feed_eof()
 
 
 class Call:
@@ -130,7 +87,7 @@ async def test_what_was_sent_when_the_server_ends_is_unknown_and_what_comes_afte
 
 
 async def test_a_pipe_that_does_not_take_the_frame_is_provably_not_sent(server: Played, connection: Connection) -> None:
-    server.stdin.broken = True
+    server.stdin.is_broken = True
     assert (await Call(connection).outcome()).kind is OutcomeKind.NOT_SENT
 
 

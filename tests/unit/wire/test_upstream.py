@@ -17,6 +17,8 @@ from gateway.wire.upstream import (
     Progressed,
     Result,
     ToolsChanged,
+    Wanted,
+    Withdrawn,
 )
 from policies.action import Action, Kind, Subject
 
@@ -88,6 +90,12 @@ def test_the_order_of_arguments_does_not_show(era: Era) -> None:
         ),
         ('{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}', ToolsChanged()),
         ('{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"x"}}', Ignored("notifications/message")),
+        ('{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}', Withdrawn(7)),
+        ('{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"7"}}', Withdrawn("7")),
+        (
+            '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":true}}',
+            Ignored("notifications/cancelled"),
+        ),
         ("hello", Malformed("Parse error: not a JSON text in UTF-8", "", False)),
         ('{"jsonrpc":"2.0","id":"a","result":7}', Malformed(NO_MESSAGE, "a")),
         ('{"jsonrpc":"2.0","id":1,"result":{}}', Malformed("an answer to an id that was never ours")),
@@ -138,3 +146,82 @@ def test_progress_that_is_no_number_is_no_progress(value: str) -> None:
 def test_big_integers_of_a_result_survive() -> None:
     event = upstream.read(b'{"jsonrpc":"2.0","id":"a","result":{"n":123456789012345678901234567890}}')
     assert event == Result("a", {"n": 123456789012345678901234567890})
+
+
+# ---- samples ------------------------------------------------------------------------------------------------------
+
+PARAMS = {"messages": [], "maxTokens": 1}
+SAMPLE = {"method": "sampling/createMessage", "params": PARAMS}
+
+
+def wanting(**result: object) -> Event:
+    whole = {"resultType": "input_required", **result}
+    return upstream.read(json.dumps({"jsonrpc": "2.0", "id": "a", "result": whole}).encode())
+
+
+@pytest.mark.promise("no-capability-declared")
+@pytest.mark.parametrize("samples", [True, False])
+def test_sampling_is_the_one_capability_and_declared_only_where_it_is_answered(samples: bool) -> None:
+    declared = {"sampling": {}} if samples else {}
+    said = json.loads(upstream.initialize("i", samples=samples))
+    assert said["params"]["capabilities"] == declared
+    for frame in (
+        upstream.call(Era.MODERN, PAY, samples=samples),
+        upstream.discover("d", samples=samples),
+        upstream.list_tools(Era.MODERN, "l", samples=samples),
+        upstream.listen("s", samples=samples),
+    ):
+        meta = json.loads(frame)["params"]["_meta"]
+        assert meta["io.modelcontextprotocol/clientCapabilities"] == declared
+    assert upstream.call(Era.LEGACY, PAY, samples=samples) == upstream.call(Era.LEGACY, PAY)
+
+
+def test_a_modern_server_may_want_samples_by_its_own_keys() -> None:
+    assert wanting(inputRequests={"x": SAMPLE, "": SAMPLE}, requestState="s") == Wanted(
+        "a", {"x": PARAMS, "": PARAMS}, "s"
+    )
+    assert wanting(inputRequests={"x": SAMPLE}) == Wanted("a", {"x": PARAMS}, None)
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        None,
+        {},
+        [SAMPLE],
+        {"x": {"method": "elicitation/create", "params": {}}},
+        {"x": SAMPLE, "y": {"method": "roots/list", "params": {}}},
+        {"y": {"method": "roots/list"}, "x": SAMPLE},
+        {"x": {"method": "sampling/createMessage"}},
+        {"x": {"method": "sampling/createMessage", "params": []}},
+        {"x": "sampling/createMessage"},
+    ],
+)
+def test_one_wish_that_is_not_mediated_and_none_of_them_is(requests: object) -> None:
+    event = wanting(inputRequests=requests, requestState="s")
+    assert isinstance(event, Failed)
+    assert event.is_unmediated
+
+
+@pytest.mark.parametrize(
+    ("count", "state"), [(upstream.MAX_REQUESTS + 1, "s"), (1, "x" * 10_000_000), (1, 7), (1, {"a": 1})]
+)
+def test_more_wishes_or_state_than_is_carried_is_an_error_of_the_servers(count: int, state: object) -> None:
+    event = wanting(inputRequests={str(number): SAMPLE for number in range(count)}, requestState=state)
+    assert isinstance(event, Failed)
+    assert not event.is_unmediated
+
+
+def test_a_call_goes_on_as_it_was_sealed_with_the_answers_and_the_state_under_a_new_id() -> None:
+    sealed = upstream.call(Era.MODERN, PAY, samples=True)
+    answers = {"x": {"role": "assistant"}}
+    before, after = json.loads(sealed), json.loads(upstream.continued(sealed, 3, answers, "opaque \u00fc"))
+    assert after["id"] == after["params"]["_meta"].pop("progressToken") == "act_1/3"
+    assert (after["params"].pop("inputResponses"), after["params"].pop("requestState")) == (answers, "opaque \u00fc")
+    del before["id"], after["id"], before["params"]["_meta"]["progressToken"]
+    assert after == before
+    assert "requestState" not in json.loads(upstream.continued(sealed, 1, answers, None))["params"]
+    assert upstream.continued(sealed, 1, answers, "s") == upstream.continued(sealed, 1, answers, "s")
+    assert isinstance(
+        classify_inbound_request(json.loads(upstream.continued(sealed, 1, answers, "s"))), InboundModernRoute
+    )

@@ -3,6 +3,9 @@
 
 const KEY = "pratique-key"; // in this origin's own storage: a cookie alone, which other ports of the host get too, can only look
 const SETTLE_MS = 700; // buttons wake up late, so that a click meant for what was here before does nothing
+const FOLLOW_MS = 1000;
+const WORDS_MS = 3000;
+const WORDS_TRIES = 40; // two minutes
 
 async function enter(said) {
   const link = location.hash.slice(1);
@@ -76,12 +79,40 @@ function wake(buttons, act) {
   setTimeout(() => buttons.forEach((button) => { button.disabled = false; }), SETTLE_MS);
 }
 
+async function rendered(path) { // a page as it is now; null where it cannot be had any more
+  const answer = await fetch(path);
+  return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+}
+
 async function refresh() {
-  const answer = await fetch("/console");
-  if (!answer.ok) return location.reload();
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const page = await rendered("/console");
+  if (!page) return location.reload();
   document.body.dataset.waiting = page.body.dataset.waiting;
   return document.querySelector("main").replaceWith(page.querySelector("main"));
+}
+
+async function follow(news) { // the model's page, once a second, unless somebody points at, selects or has focused something
+  const main = document.querySelector("main");
+  const isRead = main.querySelector("svg.kv:hover") || main.contains(document.activeElement) || !getSelection().isCollapsed;
+  if (!document.hidden && !isRead) {
+    try {
+      const page = await rendered(location.pathname);
+      if (!page) return location.reload();
+      main.replaceWith(page.querySelector("main"));
+      news.textContent = "";
+    } catch {
+      news.textContent = "the gateway cannot be reached";
+    }
+  }
+  return setTimeout(() => follow(news), FOLLOW_MS);
+}
+
+async function awaitWords(tries) { // the model may still be writing; what it says is put below everything
+  if (!document.hidden) {
+    const words = (await rendered(location.pathname).catch(() => null))?.getElementById("model-words");
+    if (words) return document.querySelector("main").append(words);
+  }
+  return tries > 1 ? setTimeout(() => awaitWords(tries - 1), WORDS_MS) : undefined;
 }
 
 function watch(news, about) {
@@ -119,6 +150,8 @@ document.addEventListener("DOMContentLoaded", () => {
   if (entering) enter(entering);
   const about = document.body.dataset;
   if (about.page === "home" || about.page === "approval") watch(document.getElementById("news"), about);
+  if (about.page === "llm") setTimeout(() => follow(document.getElementById("news")), FOLLOW_MS);
+  if (about.words === "awaited") setTimeout(() => awaitWords(WORDS_TRIES), WORDS_MS);
   const clock = document.getElementById("countdown");
   if (clock) count(clock, performance.now() + Number(about.left) * 1000);
   const form = document.getElementById("decision");

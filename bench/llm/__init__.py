@@ -1,0 +1,1 @@
+"""Measurements of `llmcore`: its speed against other engines, and its schedulers under a virtual clock."""

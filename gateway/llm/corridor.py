@@ -1,0 +1,84 @@
+"""What the `/v1` edge may ask for an agent: each request is counted, named as an action, and mediated like any call."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from gateway.corridor import AgentCorridor
+from gateway.errors import LlmRefused
+from gateway.ids import new_id
+from gateway.llm.asking import TOKENS, cost, owner
+from gateway.llm.model import Model
+from gateway.llm.offer import GENERATE, RESUME
+from gateway.llm.road import LlmRoad
+from gateway.ports import Answer, Begun, Unauthorised, Words
+from gateway.stores import budgets
+from llmcore.errors import SnapshotError
+from policies.action import Action, Kind, Subject
+from policies.jsonvalue import JSONObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmCorridor:
+    """Implements `ports.ModelCorridor`."""
+
+    corridor: AgentCorridor
+    road: LlmRoad
+    of: Model
+    server: str = "llm"
+
+    @property
+    def model(self) -> str:
+        return self.of.name
+
+    @property
+    def window(self) -> int:
+        return self.of.ready().loaded.window
+
+    def admit(self, credential: str) -> Subject | Unauthorised:
+        return self.corridor.admit(credential)
+
+    def is_live(self, subject: Subject) -> bool:
+        return self.corridor.is_live(subject)
+
+    async def generate(
+        self, subject: Subject, arguments: JSONObject, words: Words | None = None, *, on_begun: Begun | None = None
+    ) -> Answer:
+        asker = self.of.ready().asker
+        prompt = await asyncio.to_thread(asker.prompt, arguments)
+        left = budgets.left(self.corridor.memory.reader, subject.root).get(TOKENS)
+        arguments = asker.bounded(arguments, len(prompt), left)
+        return await self._mediated(
+            self._action(subject, GENERATE, arguments, cost(arguments, len(prompt))), words, on_begun
+        )
+
+    async def resume(
+        self, subject: Subject, generation: str, words: Words | None = None, *, on_begun: Begun | None = None
+    ) -> Answer:
+        self.of.ready()
+        try:
+            kept = await asyncio.to_thread(self.of.kept.load, owner(subject), generation)
+        except SnapshotError as error:
+            raise LlmRefused("generation_not_found", str(error)) from error
+        action = self._action(subject, RESUME, {"generation": generation}, kept.remaining)
+        return await self._mediated(replace(action, carried=kept.about.label), words, on_begun)
+
+    async def suspend(self, subject: Subject, generation: str) -> bool:
+        return await self.road.suspend(generation, owner(subject))
+
+    async def generations(self, subject: Subject) -> list[JSONObject]:
+        return await asyncio.to_thread(self.of.kept.listed, owner(subject), self.road.running(owner(subject)))
+
+    def _action(self, subject: Subject, name: str, arguments: JSONObject, tokens: int) -> Action:
+        return Action(
+            id=new_id("act"),
+            kind=Kind.LLM_REQUEST,
+            subject=subject,
+            server=self.server,
+            name=name,
+            arguments=arguments,
+            takes=((TOKENS, tokens),),
+        )
+
+    async def _mediated(self, action: Action, words: Words | None, on_begun: Begun | None) -> Answer:
+        with self.road.heard(action.id, words, on_begun):
+            return await self.corridor.held(action)

@@ -1,0 +1,220 @@
+"""The model of this gateway: loaded beside everything else, asked once it is there, its decisions kept as evidence."""
+
+import asyncio
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from audit.event import Event
+from gateway.errors import LlmRefused, Unrecordable
+from gateway.ids import new_id
+from gateway.llm import extracts
+from gateway.llm.asking import Asker, owner
+from gateway.llm.kept import Generations
+from gateway.options import ExtractOptions, LlmOptions
+from gateway.ports import Done, Ledger
+from llmcore.client import Client
+from llmcore.errors import LlmError
+from llmcore.hosts.config import HostConfig
+from llmcore.hosts.host import Loaded
+from llmcore.messages import Checkpoint, Decision, Suspended
+from llmcore.text import Tokenizer
+from policies.action import Subject
+from policies.jsonvalue import JSONObject
+
+logger = logging.getLogger(__name__)
+
+AGAIN_S = 30.0
+"""How long after it broke the model is loaded again; doubled each time, up to an hour."""
+MOST_WATCHED = 20_000
+"""Actions whose task is remembered for the decisions that are still to come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A model that answers."""
+
+    client: Client
+    asker: Asker
+    loaded: Loaded
+
+
+@dataclass(slots=True, kw_only=True)
+class Model:
+    """One model, its host, and what is said of it."""
+
+    options: LlmOptions
+    extracts: Mapping[str, ExtractOptions]
+    kept: Generations
+    ledger: Ledger
+    key: bytes = field(repr=False)
+    clock: Callable[[], float]
+    cache: Path
+    """Where converted models lie."""
+    status: str = "not started"
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it was loaded, or could not be, for the first time."""
+    _ready: Ready | None = None
+    _keeping: asyncio.Task[None] | None = None
+    _subjects: OrderedDict[str, Subject] = field(default_factory=OrderedDict)
+    """By action: whose it is."""
+    _writes: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """As clients name it: `smollm2`, or the folder's or the file's own name."""
+        return Path(self.options.model).name.removesuffix(".gguf")
+
+    def ready(self) -> Ready:
+        """
+        Raises:
+            LlmRefused: it is still loading, or could not be loaded; the sentence says which.
+        """
+        if self._ready is None:
+            raise LlmRefused("unavailable", f"the model {self.name} is not ready: {self.status}")
+        return self._ready
+
+    def start(self) -> None:
+        """Begin to load; whoever asks before it is there is told how far it is."""
+        self.status = "loading"
+        self._keeping = asyncio.create_task(self._keep(), name="the model")
+
+    async def stop(self) -> None:
+        """Suspend what runs, end the engine, write down what it decided."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        if self._ready is not None:
+            ready, self._ready, self.status = self._ready, None, "the gateway is closing"
+            await ready.client.stop()
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    def watch(self, action: str, subject: Subject) -> None:
+        """Whose action it is: decisions and snapshots name it."""
+        self._subjects[action] = subject
+        while len(self._subjects) > MOST_WATCHED:
+            self._subjects.popitem(last=False)
+
+    def extraction(self, arguments: JSONObject) -> JSONObject:
+        """A typed question and its text as arguments of a generation."""
+        return extracts.question(self.extracts[str(arguments["as"])], str(arguments["text"]))
+
+    async def forget(self, owned_by: str, action: str) -> None:
+        """What was kept of a generation that has ended."""
+        await asyncio.to_thread(self.kept.forget, owned_by, action)
+
+    async def record(self, kind: str, payload: JSONObject, *, task: str = "", ticket: str = "") -> None:
+        """One event of the model's.
+
+        Raises:
+            Unrecordable: it was not written.
+        """
+        event = Event(
+            id=new_id("evt"),
+            kind=kind,
+            time=self.clock(),
+            payload=payload,
+            server="llm",
+            task=task,
+            ticket=ticket,
+        )
+        await self.ledger.run(lambda _db: Done(value=None, events=(event,)))
+
+    def document(self) -> JSONObject:
+        """The model as operators see it; what is not known before it is loaded is null."""
+        loaded = self._ready.loaded if self._ready is not None else None
+        return {
+            "name": self.name,
+            "source": self.options.model,
+            "architecture": loaded.architecture if loaded else None,
+            "status": self.status,
+            "window": loaded.window if loaded else None,
+            "kv_blocks": loaded.num_blocks if loaded else None,
+            "dtype": loaded.dtype if loaded else None,
+            "weights": loaded.weights if loaded else None,
+        }
+
+    # ---- its life -----------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Load it; where the engine breaks, load it again, each time after a longer wait."""
+        wait_s = AGAIN_S
+        while True:
+            client = self._client()
+            try:
+                loaded = await client.start()
+                words = await asyncio.to_thread(Tokenizer.open, Path(loaded.tokenizer))
+            except LlmError as error:
+                self.status = f"failed: {error}"
+                logger.error("the model could not be loaded", extra={"error": str(error)})
+                self.settled.set()
+                return  # what is wrong with it does not mend itself
+            asker = Asker(words=words, window=loaded.window, key=self.key)
+            self._ready, self.status = Ready(client=client, asker=asker, loaded=loaded), "ready"
+            self.settled.set()
+            logger.info("the model is ready", extra={"model": self.name})
+            reason = await client.broken()
+            self._ready, self.status = None, f"failed: {reason}; it is loaded again in {wait_s:.0f} s"
+            logger.error("the model's engine broke", extra={"error": reason})
+            await client.stop()
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, 3_600.0)
+
+    def _client(self) -> Client:
+        options = self.options
+        return Client.of(
+            HostConfig(
+                model=options.model,
+                cache=str(self.cache),
+                kv_memory_mb=options.kv_memory_mb,
+                host_memory_mb=options.swap_memory_mb,
+                scheduling=options.scheduling,
+                shares=dict(options.shares),
+                precision=options.precision,
+                threads=options.threads or max(1, (os.cpu_count() or 1) // 2),
+                max_waiting=options.queue,
+                max_step_tokens=options.step_tokens,
+                checkpoint_tokens=options.checkpoint_tokens,
+            ),
+            isolation=options.isolation,
+            on_decisions=self._decided,
+            on_checkpoint=self._checkpoint,
+            on_progress=self._progressed,
+        )
+
+    def _progressed(self, what: str, done: float) -> None:
+        self.status = f"loading: {what} {done:.0%}"
+
+    def _decided(self, decisions: tuple[Decision, ...]) -> None:
+        """A second's decisions, as one event; sums over them are what was served."""
+        said = [self._decision(one) for one in decisions]
+        self._write(self.record("llm.decided", {"decisions": said}))
+
+    def _decision(self, decision: Decision) -> JSONObject:
+        subject = self._subjects.get(decision.request)
+        document: JSONObject = {key: value for key, value in msgspec.to_builtins(decision).items() if value}
+        return document | ({"task": subject.task, "agent": subject.agent} if subject else {})
+
+    def _checkpoint(self, kept: Checkpoint | Suspended) -> None:
+        subject = self._subjects.get(kept.id)
+        if subject is not None:
+            self._write(asyncio.to_thread(self.kept.save, owner(subject), kept.id, kept.snapshot))
+
+    def _write(self, writing: Any) -> None:
+        """Write in the background, in a task that is waited for at the end; what fails is said, and nothing stops."""
+        task = asyncio.ensure_future(_said_if_it_fails(writing))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+
+async def _said_if_it_fails(writing: Any) -> None:
+    try:
+        await writing
+    except (LlmError, Unrecordable) as error:
+        logger.error("the model's evidence or a checkpoint was not written", extra={"error": str(error)})

@@ -1,0 +1,272 @@
+"""The road to the model: an intent becomes a generation, its words go to whoever listens, its end is the outcome.
+
+The label of what is said is known before the first word: the join of what went in. So the holder's mark has risen by
+then, as it has before the first number of any tool's progress. A token that is revoked ends its generations within
+`LOOK_S`; a client that has gone ends its own at once, and the blocks are free a step later.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import msgspec
+from llmcore.client import Generation
+from llmcore.extraction import Answer as Typed
+
+from gateway.errors import LlmRefused
+from gateway.llm import extracts
+from gateway.llm.asking import TOKENS, owner
+from gateway.llm.kept import About, KeptGeneration
+from gateway.llm.model import Model, Ready
+from gateway.llm.offer import EXTRACT, RESUME
+from gateway.ports import Begun, Intent, Outcome, OutcomeKind, Progress, Words
+from gateway.stores.memory import Memory
+from llmcore.errors import LlmError
+from llmcore.messages import Delta, Done, NotTaken
+from llmcore.request import Finish, RefusalCode
+from policies.action import Action, Subject
+from policies.jsonvalue import JSONObject, canonical
+from policies.label import Label
+from policies.verdict import Code
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.25
+"""How often a running generation's token is looked at again."""
+
+_CODES = {
+    RefusalCode.OVERLOADED: Code.OVERLOADED,
+    RefusalCode.QUOTA: Code.OVERLOADED,
+    RefusalCode.PROMPT_TOO_LONG: Code.ARGUMENTS_INVALID,
+    RefusalCode.INVALID: Code.ARGUMENTS_INVALID,
+}
+
+
+@dataclass(slots=True)
+class _Heard:
+    """Who hears a generation while it runs."""
+
+    words: Words | None
+    begun: Begun | None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One generation that runs, and why it was stopped if it was."""
+
+    subject: Subject
+    generation: Generation
+    stopped: Code | None = None
+    reason: str = ""
+
+    def stop(self, code: Code, reason: str) -> None:
+        if self.stopped is None:
+            self.stopped, self.reason = code, reason
+            self.generation.cancel()
+
+    def outcome(self, done: Done, typed: Typed | None, spent: dict[str, int], label: Label) -> Outcome:
+        """What became of it."""
+        failed = next((one for one in done.choices if one.finish is Finish.FAILED), None)
+        if self.stopped is not None:
+            return _ended(self.stopped, self.reason, spent, label)
+        if failed is not None and all(one.finish is Finish.FAILED for one in done.choices):
+            return _ended(Code.UPSTREAM_FAILED, failed.detail, spent, label)
+        if typed is not None:
+            return _typed(typed, done, spent, label)
+        body: JSONObject = {
+            "choices": [msgspec.to_builtins(one) for one in done.choices],
+            "usage": msgspec.to_builtins(done.usage),
+        }
+        return _said({"content": [], "structuredContent": body}, spent, label)
+
+
+@dataclass(slots=True, kw_only=True)
+class LlmRoad:
+    """Implements `ports.Road` for the server `llm`."""
+
+    of: Model
+    memory: Memory
+    _heard: dict[str, _Heard] = field(default_factory=dict)
+    _runs: dict[str, _Run] = field(default_factory=dict)
+    _called_off: set[str] = field(default_factory=set)
+    """Cancelled while they were still being asked."""
+
+    @contextlib.contextmanager
+    def heard(self, action: str, words: Words | None, begun: Begun | None) -> Iterator[None]:
+        """Within the block, what is said for this action is told."""
+        self._heard[action] = _Heard(words, begun)
+        try:
+            yield
+        finally:
+            del self._heard[action]
+
+    def frame(self, action: Action) -> bytes:
+        """What the engine is asked, and in which model's name."""
+        return canonical({"id": action.id, "model": self.of.name, "name": action.name, "arguments": action.arguments})
+
+    def cancel(self, action_id: str) -> None:
+        if (run := self._runs.get(action_id)) is not None:
+            run.stop(Code.UPSTREAM_FAILED, "cancelled")
+        else:
+            self._called_off.add(action_id)
+
+    async def execute(self, intent: Intent, progress: Progress | None = None) -> Outcome:
+        """Run the generation to its end. Never raises."""
+        del progress  # words are told to whoever listens, numbers would say nothing more
+        try:
+            return await self._execute(intent)
+        except LlmRefused as refused:
+            return Outcome(kind=OutcomeKind.NOT_SENT, code=Code.UNAVAILABLE, detail=str(refused))
+        except LlmError as error:
+            return Outcome(kind=OutcomeKind.ERROR, code=Code.UPSTREAM_FAILED, detail=str(error))
+        except Exception:  # a broad catch (decision 10): a call without an outcome would look as if it still ran
+            logger.exception("the road to the model broke", extra={"action": intent.action.id})
+            return Outcome(kind=OutcomeKind.ERROR, code=Code.UPSTREAM_FAILED, detail="the road to the model broke")
+        finally:
+            self._called_off.discard(intent.action.id)
+
+    async def suspend(self, generation: str, owned_by: str | None = None) -> bool:
+        """Stop a running generation and keep it; False where none of that id runs, or it is another owner's."""
+        run = self._runs.get(generation)
+        if run is None or (owned_by is not None and owner(run.subject) != owned_by):
+            return False
+        run.generation.suspend()
+        return True
+
+    def suspend_all(self) -> None:
+        """The gateway is closing: what runs is kept, to be resumed by its owner."""
+        for run in self._runs.values():
+            run.generation.suspend()
+
+    def running(self, owned_by: str | None = None) -> frozenset[str]:
+        """The ids that run now."""
+        return frozenset(id for id, run in self._runs.items() if owned_by in (None, owner(run.subject)))
+
+    # ---- one generation -----------------------------------------------------------------------------------------
+
+    async def _execute(self, intent: Intent) -> Outcome:
+        action, ready, typed = intent.action, self.of.ready(), None
+        if action.name == EXTRACT:
+            typed = extracts.answer_of(self.of.extracts[str(action.arguments["as"])])
+        label = intent.case.label if typed is None else extracts.risen(typed, intent.case.label)
+        if action.name == RESUME:
+            kept = await asyncio.to_thread(
+                self.of.kept.load, owner(action.subject), str(action.arguments["generation"])
+            )
+            generation, before = self._resumed(ready, action, kept, intent.case.label), kept.said
+        else:
+            generation, before = await self._asked(ready, action, intent.case.label), 0
+        if action.id in self._called_off:
+            generation.cancel()
+        run = self._runs[action.id] = _Run(subject=action.subject, generation=generation)
+        self.of.watch(action.id, action.subject)
+        looking = asyncio.create_task(self._look(run))
+        try:
+            async with asyncio.timeout(intent.deadline_s):
+                done = await self._told(action, label, generation)
+        except TimeoutError:
+            run.stop(Code.UPSTREAM_TIMEOUT, f"not done within {intent.deadline_s:g} s")
+            done = await self._rest(generation)
+        finally:
+            looking.cancel()
+            del self._runs[action.id]
+        if isinstance(done, NotTaken):
+            code = _CODES[done.refused.code]
+            return Outcome(kind=OutcomeKind.NOT_SENT, code=code, detail=done.refused.reason)
+        await self._forget(action, done)
+        fresh = max(0, done.usage.completion_tokens - before)
+        spent = {TOKENS: fresh if action.name == RESUME else done.usage.prompt_tokens + fresh}
+        return run.outcome(done, typed, spent, label)
+
+    async def _asked(self, ready: Ready, action: Action, label: Label) -> Generation:
+        arguments = action.arguments
+        if action.name == EXTRACT:
+            arguments = self.of.extraction(arguments)
+        prompt = await asyncio.to_thread(ready.asker.prompt, arguments)
+        about = About(
+            label=label.coarse(),
+            chat="messages" in arguments,
+            task=action.subject.task,
+            agent=action.subject.agent,
+        )
+        return ready.client.generate(ready.asker.request(action, prompt, arguments, about))
+
+    def _resumed(self, ready: Ready, action: Action, kept: KeptGeneration, label: Label) -> Generation:
+        """Restored under labels no fewer than it had: what was kept is in the case by `Action.carried`."""
+        if not kept.about.label.bare().flows_to(label.bare()):
+            raise LlmRefused("invalid_value", "what was kept is labelled worse than was decided on")
+        subject = action.subject
+        request = msgspec.structs.replace(
+            kept.snapshot.request,
+            id=action.id,
+            tenant=subject.holder,
+            domain=ready.asker.domain(subject, label),
+            owner=owner(subject),
+            label=replace(kept.about, label=label.coarse(), agent=subject.agent).text(),
+        )
+        return ready.client.restore(action.id, kept.body, request)
+
+    async def _told(self, action: Action, label: Label, generation: Generation) -> Done | NotTaken:
+        """The end of the generation; what comes before it is told, once the mark has risen."""
+        heard = self._heard.get(action.id)
+        if heard is not None and heard.begun is not None:
+            heard.begun(action.id)
+        exposed = False
+        async for event in generation:
+            if isinstance(event, Done | NotTaken):
+                return event
+            if isinstance(event, Delta) and heard is not None and heard.words is not None:
+                if not exposed:
+                    self.memory.raise_mark(action.subject.holder, label)
+                    exposed = True
+                heard.words(_piece(event))
+        raise LlmError("the generation ended without an end")
+
+    async def _rest(self, generation: Generation) -> Done | NotTaken:
+        """The end of a generation that was stopped; nobody hears its last words."""
+        async for event in generation:
+            if isinstance(event, Done | NotTaken):
+                return event
+        raise LlmError("the generation ended without an end")
+
+    async def _look(self, run: _Run) -> None:
+        """Rights are looked at again while it runs."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if not self.memory.is_live(run.subject):
+                run.stop(Code.REVOKED, "the token was revoked or has expired while it was generating")
+                return
+
+    async def _forget(self, action: Action, done: Done) -> None:
+        """What was kept of it, unless it was suspended; and what it was resumed from."""
+        mine = owner(action.subject)
+        if not any(one.finish is Finish.SUSPENDED for one in done.choices):
+            await self.of.forget(mine, action.id)
+        if action.name == RESUME:
+            await self.of.forget(mine, str(action.arguments["generation"]))
+
+
+def _ended(code: Code, detail: str, spent: dict[str, int], label: Label) -> Outcome:
+    spent = spent | {extracts.BITS: 0}  # nothing rose
+    return Outcome(kind=OutcomeKind.ERROR, code=code, detail=detail, spent=spent, label=label)
+
+
+def _typed(typed: Typed, done: Done, spent: dict[str, int], label: Label) -> Outcome:
+    """The value of a typed question."""
+    try:
+        value = typed.parse(done.choices[0].text)
+    except ValueError as error:
+        return _ended(Code.UPSTREAM_FAILED, f"no answer of the type: {error}", spent, label)
+    body: JSONObject = {"value": value}
+    text = canonical(body).decode()
+    return _said({"content": [{"type": "text", "text": text}], "structuredContent": body}, spent, label)
+
+
+def _said(result: JSONObject, spent: dict[str, int], label: Label) -> Outcome:
+    return Outcome(kind=OutcomeKind.OK, result=result, size=len(canonical(result)), spent=spent, label=label)
+
+
+def _piece(delta: Delta) -> JSONObject:
+    return {"index": delta.index, "text": delta.text, "tokens": msgspec.to_builtins(delta.tokens)}

@@ -1,0 +1,90 @@
+"""What an upstream server may ask: a sample, as an action of the agent on whose behalf it works.
+
+The grant decides: without a rule for `llm.sample` that names the server nothing is even offered to it. The words that
+go in are the server's, so they carry the worst label that its results may have; so does what is answered.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.corridor import AgentCorridor
+from gateway.errors import LlmRefused, Unrecordable
+from gateway.ids import new_id
+from gateway.llm.asking import TOKENS, cost
+from gateway.llm.model import Model
+from gateway.llm.offer import SAMPLE
+from gateway.wire import sampling
+from gateway.wire.sampling import SamplingAsk
+from policies.action import Action, Kind
+from policies.grant import Rule
+from policies.jsonvalue import JSONObject
+from policies.verdict import Code
+
+_CODES = {"overloaded": Code.OVERLOADED, "unavailable": Code.UNAVAILABLE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSampler:
+    """Implements `ports.Sampler`."""
+
+    corridor_of: Callable[[], AgentCorridor]
+    """Late: the road that it comes down on is a part of it."""
+    of: Model
+    server: str = "llm"
+
+    def offers(self, task: str, server: str) -> bool:
+        """Whether the task's grant has a rule for samples that this server may ask for."""
+        memory = self.corridor_of().memory.task(task)
+        return memory is not None and any(self._names(rule, server) for rule in memory.task.grant.rules)
+
+    async def sample(self, cause: Action, params: JSONObject) -> JSONObject | Code:
+        """A `CreateMessageResult`, or the code of the refusal."""
+        ask = sampling.parse(params)
+        if not isinstance(ask, SamplingAsk):
+            return Code.ARGUMENTS_INVALID
+        try:
+            asker = self.of.ready().asker
+            arguments = _arguments(ask, cause.server)
+            prompt = await asyncio.to_thread(asker.prompt, arguments)
+            arguments = asker.bounded(arguments, len(prompt))
+        except LlmRefused as refused:
+            return _CODES.get(refused.code, Code.ARGUMENTS_INVALID)
+        action = Action(
+            id=new_id("act"),
+            kind=Kind.LLM_REQUEST,
+            subject=cause.subject,
+            server=self.server,
+            name=SAMPLE,
+            arguments=arguments,
+            takes=((TOKENS, cost(arguments, len(prompt))),),
+            carried=self.corridor_of().memory.worst_label(cause.server, cause.name),
+            cause=cause.id,
+        )
+        try:
+            answer = await self.corridor_of().held(action)
+        except Unrecordable:
+            return Code.UNAVAILABLE
+        if answer.result is None:
+            return answer.code or Code.UNAVAILABLE
+        choice = answer.result["structuredContent"]["choices"][0]
+        return sampling.answer(choice["text"], model=self.of.name, finish=choice["finish"])
+
+    def _names(self, rule: Rule, server: str) -> bool:
+        if rule.server != self.server or rule.tool not in ("*", SAMPLE):
+            return False
+        named = [one.values for one in rule.constraints if one.argument in ("server", "/server")]
+        return all(server in values for values in named)
+
+
+def _arguments(ask: SamplingAsk, server: str) -> JSONObject:
+    """The server's ask as arguments of the tool `sample`."""
+    messages = [{"role": one.role, "content": one.text} for one in ask.messages]
+    if ask.system:
+        messages.insert(0, {"role": "system", "content": ask.system})
+    arguments: JSONObject = {"server": server, "messages": messages, "max_tokens": ask.max_tokens}
+    if ask.temperature is not None:
+        arguments["temperature"] = ask.temperature
+    if ask.stop:
+        arguments["stop"] = [*ask.stop]
+    return arguments

@@ -1,0 +1,57 @@
+"""int8 weights on a CPU: a quarter of the bytes, and four products in one instruction.
+
+Weights have one scale for each output, rows one scale each, found as they come (Dettmers et al., 2022, without its
+exceptions). What it costs in quality is measured by a test and stated in `bench/LLM.md`.
+"""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from llmcore.runner.native import Kernels
+from llmcore.runner.panels import PANEL, padded, panels
+
+LARGEST: Final = 127
+
+
+class Int8Linear(nn.Module):
+    """`x @ weight.T + bias`, both sides rounded to int8."""
+
+    weight: Tensor
+    """int8 `(panels, width / 4, PANEL, 4)`."""
+    scale: Tensor
+    sums: Tensor
+    """int32, of each output's weights: the kernel takes rows around 128."""
+    bias: Tensor | None
+
+    def __init__(self, kernels: Kernels, weight: Tensor, bias: Tensor | None) -> None:
+        """`weight` is `(outputs, inputs)`, float32."""
+        super().__init__()
+        self._run = kernels.linear_i8
+        self.outputs, self.inputs = weight.shape
+        self.width = self.inputs + -self.inputs % 4
+        """Inputs, padded: the kernel takes four at a time."""
+        scale = weight.detach().abs().amax(dim=1) / LARGEST
+        rounded = torch.round(weight.detach() / scale.clamp_min(torch.finfo(scale.dtype).tiny).unsqueeze(1))
+        rows = nn.functional.pad(rounded, (0, self.width - self.inputs)).to(torch.int8)
+        fours = panels(rows).view(-1, PANEL, self.width // 4, 4).transpose(1, 2)
+        self.register_buffer("weight", fours.contiguous())
+        self.register_buffer("scale", padded(scale))
+        self.register_buffer("sums", padded(rows.sum(dim=1, dtype=torch.int32)))
+        self.register_buffer("bias", None if bias is None else padded(bias))
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        """`(num_rows, inputs)` to `(num_rows, outputs)`; any stride of rows."""
+        count = x.shape[0]
+        out = torch.empty((count, self.outputs))
+        room, scales = torch.empty((count, self.width), dtype=torch.uint8), torch.empty(count)
+        bias = None if self.bias is None else self.bias.data_ptr()
+        self._run(
+            *(x.data_ptr(), x.stride(0), self.weight.data_ptr(), self.scale.data_ptr(), self.sums.data_ptr(), bias),
+            *(out.data_ptr(), room.data_ptr(), scales.data_ptr()),
+            *(count, self.outputs, self.inputs, self.width, torch.get_num_threads()),
+        )
+        return out
