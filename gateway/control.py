@@ -274,7 +274,7 @@ def task_document(task: Task) -> dict[str, Any]:
         "rules": [str_rule(rule) for rule in task.grant.rules],
         "calls": task.grant.calls,
         "spend": dict(task.grant.spend),
-        "tokens": task.grant.tokens,
+        "llm_tokens": task.grant.tokens,
         "bits": task.grant.bits,
         "expires": task.grant.expires,
         "revoked": task.revoked,

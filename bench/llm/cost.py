@@ -53,9 +53,8 @@ class CostModel:
     moved_block_s: float
 
     def seconds(self, load: Load) -> float:
-        return sum(
-            getattr(self, field.name) * amount for field, amount in zip(fields(self), load.features(), strict=True)
-        )
+        prices: list[float] = [getattr(self, field.name) for field in fields(self)]
+        return sum(price * amount for price, amount in zip(prices, load.features(), strict=True))
 
     def as_json(self) -> dict[str, float]:
         return asdict(self)

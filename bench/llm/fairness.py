@@ -1,7 +1,7 @@
 """`python -m bench.llm.fairness`: one trace of a hundred tenants under each scheduling policy, on the virtual clock.
 
-Writes the table of `bench/FAIRNESS.md` and the picture beside the docs. The same code as serves: `llmcore/engine.py` with
-another clock and another runner, whose steps take as long as `cost.json` says.
+Writes `bench/FAIRNESS.md` and its picture, beside the docs. The same code as serves: `llmcore/engine.py` with another
+clock and another runner, whose steps take as long as `cost.json` says.
 """
 
 import argparse
@@ -122,69 +122,6 @@ def _picture(outcomes: list[Outcome], jobs: list[Job]) -> str:
         "a disc at the median, a tick at the 95th percentile, a line that ends at the 99th; and Jain's index of the "
         "service of tenants that had something waiting.",
         evenness="service",
-    )
-
-
-def _report(outcomes: list[Outcome], jobs: list[Job], cost: CostModel, horizon_s: float, seed: int) -> str:
-    fit = json.loads(COMMITTED.read_text())
-    prompt = sum(len(turn.tokens) for job in jobs for turn in job.turns)
-    rows = [_row(one) for one in outcomes]
-    counts = {kind: sum(job.kind is kind for job in jobs) for kind in Kind}
-    return f"""# Who waits, under which policy
-
-![Time to first token by class and policy](../docs/llm-fairness.svg)
-
-`python -m bench.llm.fairness --seed {seed}`: the engine that serves (`llmcore/engine.py`), under a virtual clock. A disc is the
-median, a tick the 95th percentile, a line ends at the 99th; the axis is logarithmic.
-
-The trace: {len({job.tenant for job in jobs})} tenants ask for {requests(jobs):,} requests over {horizon_s / 60:.0f} minutes, {LOAD:.0%} of what can be
-served in that time: {counts[Kind.TRANSLATE]} sentences to translate, {counts[Kind.SUMMARISE]} documents of 200 pages to summarise (20 chunks of 4,000 tokens
-each, all at once, in three bursts), {counts[Kind.AGENT]} agent loops of 5 to 10 turns with tools that take some seconds. {prompt:,} prompt
-tokens, not counting what a loop repeats. KV memory holds {CONFIG.num_blocks * CONFIG.block_size:,} tokens; a step has {CONFIG.max_step_tokens} at most, {CONFIG.max_running} sequences run at once.
-
-TTFT in seconds, p50 / p95 / p99; slowdown of a whole job against an empty machine, p50 / p95.
-
-| policy | translate TTFT | agent TTFT | summarise TTFT | translate slowdown | agent | summarise |
-|---|---|---|---|---|---|---|
-{chr(10).join(rows)}
-
-| policy | Jain index | largest service gap | output tokens/s | makespan s | preemptions |
-|---|---|---|---|---|---|
-{chr(10).join(_sums(one) for one in outcomes)}
-
-The Jain index is of service (prompt tokens, and output tokens twice) in windows of {WINDOW_S:.0f} s, among tenants that had something
-waiting throughout; the mean over windows. The gap is the most by which one tenant's service ran ahead of another's
-while both had something waiting. VTC's bound for this trace, 2 max(w_p L, w_q M), is {bound(jobs, CONFIG):,.0f}; the others have none.
-
-## What it says
-
-- VTC gives a translator its turn while documents wait; they pay with their own waiting, in which nobody but they is behind.
-- Round-robin counts requests: a chunk of 4,000 tokens is a turn, and so is a sentence.
-- Priority trades one starvation for another: a rise of one level each 10 s (the default) is first come, first served
-  in queues of many minutes; of one each hour, whoever is above is never behind, and nothing is shared among equals.
-- Throughput is the same within a few percent: what policies decide is who waits.
-
-## Where a step's time comes from
-
-`python -m bench.llm.fit`, {fit["date"]}, {fit["model"]}, on {fit["machine"]}, at {fit["revision"]}: {fit["steps"]} steps of known content,
-least squares on relative errors, R² {fit["r_squared"]:.3f}, worst step {fit["worst_relative_error"]:.0%} off.
-
-    step_s = {cost.step_s:.3g} + {cost.prefill_token_s:.3g} prefill tokens + {cost.decode_sequence_s:.3g} decoding sequences
-           + {cost.kv_token_s:.3g} tokens they read + {cost.prefill_pair_s:.3g} (query, key) pairs of prompts + {cost.moved_block_s:.3g} blocks moved
-"""
-
-
-def _row(one: Outcome) -> str:
-    order = (Kind.TRANSLATE, Kind.AGENT, Kind.SUMMARISE)
-    waits = [" / ".join(f"{wait:,.1f}" for wait in one.waits_s[kind]) for kind in order]
-    slow = [" / ".join(f"{times:,.1f}x" for times in one.slowdowns[kind]) for kind in order]
-    return f"| {one.policy} | {' | '.join(waits + slow)} |"
-
-
-def _sums(one: Outcome) -> str:
-    return (
-        f"| {one.policy} | {one.jain:.2f} | {one.gap:,.0f} | {one.tokens_per_s:.1f} | {one.makespan_s:,.0f} "
-        f"| {one.preemptions} |"
     )
 
 

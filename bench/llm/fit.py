@@ -1,4 +1,4 @@
-"""`python -m bench.llm.fit`: how long the real runner's steps take on one thread, and the cost model that explains them best.
+"""`python -m bench.llm.fit`: how long the real runner's steps take on one thread, and the cost model that fits best.
 
 Least squares on relative errors, so that a step of 10 ms counts as much as one of a second; no coefficient is negative.
 Writes `bench/llm/cost.json`, which everything on the virtual clock reads.

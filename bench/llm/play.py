@@ -159,7 +159,7 @@ class _Player:
 
     # ---- what is written down ---------------------------------------------------------------------------------------
 
-    def _watch(self, plan: Plan, began_s: float) -> None:  # noqa: ARG002
+    def _watch(self, plan: Plan) -> None:
         """The runner's side of a step. What was decided before it is heard first: it was so while the step ran."""
         self._hear()
         served: dict[str, float] = {}
@@ -182,8 +182,8 @@ class _Player:
             elif decision.kind in ("started", "resumed", "cancelled", "finished"):
                 waiting.discard(decision.request)
             if had != bool(waiting):
-                moment = {"ended" if had else "began": decision.tenant}
-                self._played.moments.append(Moment(decision.time, **moment))
+                began, ended = ("", decision.tenant) if had else (decision.tenant, "")
+                self._played.moments.append(Moment(decision.time, began=began, ended=ended))
 
 
 def _add(counts: dict[str, int], tenant: str, tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""The one picture of `bench/FAIRNESS.md`, as an SVG: for each policy, how long each class waited and how equal service was."""
+"""The picture of `bench/FAIRNESS.md`, as an SVG: for each policy, how long each class waited, how equal service was."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
@@ -76,8 +76,7 @@ def _waits(
         x = left + scale.place(10.0**power)
         yield f'  <path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>'
         yield f'  <text class="small" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{_number(10.0**power)}</text>'
-    middle = left + PANEL // 2
-    yield f'  <text class="small" x="{middle}" y="{bottom + 34}" text-anchor="middle">time to first token, seconds</text>'
+    yield _axis(left, bottom, "time to first token, seconds")
     for row, triple in enumerate(waits):
         y = _middle(row)
         p50, p95, p99 = (left + scale.place(wait) for wait in triple)
@@ -93,8 +92,7 @@ def _bars(left: int, name: str, values: Many[float], bottom: int) -> Iterator[st
         x = left + value * PANEL
         yield f'  <path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>'
         yield f'  <text class="small" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>'
-    middle = left + PANEL // 2
-    yield f'  <text class="small" x="{middle}" y="{bottom + 34}" text-anchor="middle">Jain index, 1 is equal</text>'
+    yield _axis(left, bottom, "Jain index, 1 is equal")
     for row, value in enumerate(values):
         y = _middle(row)
         yield f'  <rect class="bar" x="{left}" y="{y - 7}" width="{value * PANEL:.1f}" height="14" rx="2"/>'
@@ -102,6 +100,11 @@ def _bars(left: int, name: str, values: Many[float], bottom: int) -> Iterator[st
         x, anchor = left + value * PANEL + (-6 if inside else 6), "end" if inside else "start"
         colour = ' style="fill: #ffffff"' if inside else ""
         yield f'  <text class="small" x="{x:.1f}" y="{y + 4}" text-anchor="{anchor}"{colour}>{value:.2f}</text>'
+
+
+def _axis(left: int, bottom: int, name: str) -> str:
+    middle = left + PANEL // 2
+    return f'  <text class="small" x="{middle}" y="{bottom + 34}" text-anchor="middle">{name}</text>'
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
     agent       a loop: each turn's prompt is the last one, what was answered, and what a tool returned; between two
                 turns the tool runs. All turns begin with the tenant's instructions and tool descriptions
 
-Translations and agents come one by one (Poisson: uniform over the horizon, given their number). Summaries come in bursts.
+Translations and agents come one by one (Poisson: uniform over the horizon, given their number), summaries in bursts.
 """
 
 from dataclasses import dataclass, replace
@@ -99,16 +99,18 @@ def _summary(random: Random, tenant: str, arrives_s: float, pages: int) -> Job:
 
 
 def _loop(random: Random, tenant: str, arrives_s: float, instructions: tuple[int, ...]) -> Job:
-    turns = [Turn(tokens=instructions + _tokens(random, random.randint(30, 100)), max_tokens=random.randint(40, 120))]
-    for _ in range(random.randint(4, 9)):
-        turns.append(
-            Turn(
-                tokens=_tokens(random, random.randint(100, 500)),
-                max_tokens=random.randint(40, 120),
-                think_s=random.expovariate(1 / 4.0),
-            )
+    first = Turn(tokens=instructions + _tokens(random, random.randint(30, 100)), max_tokens=random.randint(40, 120))
+    others = [
+        Turn(
+            tokens=_tokens(random, random.randint(100, 500)),
+            max_tokens=random.randint(40, 120),
+            think_s=random.expovariate(1 / 4.0),
         )
-    return Job(id="", kind=Kind.AGENT, tenant=tenant, arrives_s=arrives_s, turns=tuple(turns), is_loop=True, priority=1)
+        for _ in range(random.randint(4, 9))
+    ]
+    return Job(
+        id="", kind=Kind.AGENT, tenant=tenant, arrives_s=arrives_s, turns=(first, *others), is_loop=True, priority=1
+    )
 
 
 def _tokens(random: Random, count: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
-"""A machine that is not there: a clock that moves when it is told, and a runner that moves it by what a step would cost.
+"""A machine that is not there: a clock that moves when told, and a runner that moves it by what a step would cost.
 
-Its memory is real, if small: a slot holds one number, made from the number in the slot before it and from its own token,
-and the next token is made from the last slot. So a sequence whose block table is wrong, whose blocks were given to
-somebody else, or that was swapped or restored badly says something else than it would alone.
+Its memory is real, if small: a slot holds one number, made from the number in the slot before it and from its own
+token, and the next token is made from the last slot. So a sequence whose block table is wrong, whose blocks were given
+to somebody else, or that was swapped or restored badly says something else than it would alone.
 """
 
 from array import array
@@ -44,7 +44,7 @@ class VirtualRunner:
         block_size: int = 16,
         vocabulary: int = 49152,
         window: int = 32768,
-        watch: Callable[[Plan, float], None] = lambda plan, began_s: None,
+        watch: Callable[[Plan], None] = lambda _: None,
     ) -> None:
         """`watch` hears of each step once its time has passed."""
         self._cost = cost
@@ -63,7 +63,6 @@ class VirtualRunner:
         return self._shape
 
     def run(self, plan: Plan) -> list[Pick]:
-        began_s = self._clock.now
         for device, host in plan.swap_out:
             self._host[self._span(host)] = self._memory[self._span(device)]
         for host, device in plan.swap_in:
@@ -72,7 +71,7 @@ class VirtualRunner:
             self._memory[self._span(target)] = self._memory[self._span(source)]
         states = [self._compute(chunk) for chunk in plan.chunks]
         self._clock.advance(self._cost.seconds(Load.of(plan)))
-        self._watch(plan, began_s)
+        self._watch(plan)
         return [
             Pick((state >> 33) % self._shape.vocabulary)
             for chunk, state in zip(plan.chunks, states, strict=True)
@@ -89,11 +88,11 @@ class VirtualRunner:
 
     def _compute(self, chunk: Chunk) -> int:
         """Fill the chunk's slots; answers what is in the last."""
-        sequence, memory = chunk.sequence, self._memory
+        sequence, memory, size = chunk.sequence, self._memory, self._size
         state = memory[self._slot(sequence, chunk.start - 1)] if chunk.start else 1
         for position in range(chunk.start, chunk.start + chunk.count):
             state = (state * _MULTIPLIER + sequence.tokens[position] + 1) & _MASK
-            memory[self._slot(sequence, position)] = state
+            memory[sequence.blocks[position // size] * size + position % size] = state
         return state
 
     def _slot(self, sequence: Sequence, position: int) -> int:

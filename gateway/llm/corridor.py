@@ -8,7 +8,7 @@ from gateway.errors import LlmRefused
 from gateway.ids import new_id
 from gateway.llm.asking import TOKENS, cost, owner
 from gateway.llm.model import Model
-from gateway.llm.offer import GENERATE, RESUME
+from gateway.llm.offer import GENERATE
 from gateway.llm.road import LlmRoad
 from gateway.ports import Answer, Begun, Unauthorised, Words
 from gateway.stores import budgets
@@ -59,7 +59,8 @@ class LlmCorridor:
             kept = await asyncio.to_thread(self.of.kept.load, owner(subject), generation)
         except SnapshotError as error:
             raise LlmRefused("generation_not_found", str(error)) from error
-        action = self._action(subject, RESUME, {"generation": generation}, kept.remaining)
+        left = kept.remaining
+        action = self._action(subject, GENERATE, {"generation": generation, "max_tokens": left}, left)
         return await self._mediated(replace(action, carried=kept.about.label), words, on_begun)
 
     async def suspend(self, subject: Subject, generation: str) -> bool:

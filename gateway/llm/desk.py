@@ -10,16 +10,15 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import msgspec
-from llmcore.prompts import summary_prompt
-
 from gateway.errors import LlmRefused, OperatorError
+from gateway.llm.asjson import as_json
 from gateway.llm.model import Model
 from gateway.llm.road import LlmRoad
 from gateway.stores import tickets
 from gateway.stores.tickets import Ticket, TicketState
 from llmcore.errors import LlmError
 from llmcore.messages import Done
+from llmcore.prompts import summary_prompt
 from llmcore.request import Request, Sampling
 from policies.jsonvalue import JSONObject
 
@@ -49,7 +48,7 @@ class LlmDesk:
             seen = await ready.client.look()
         except (LlmRefused, LlmError) as error:
             raise OperatorError(str(error), status=503) from error
-        document: JSONObject = msgspec.to_builtins(seen)
+        document: JSONObject = as_json(seen)
         return document | {"isolation": self.of.options.isolation, "window": ready.loaded.window}
 
     def models(self) -> list[JSONObject]:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from audit.event import Event
 from gateway.errors import LlmRefused, Unrecordable
 from gateway.ids import new_id
 from gateway.llm import extracts
+from gateway.llm.asjson import as_json
 from gateway.llm.asking import Asker, owner
 from gateway.llm.kept import Generations
 from gateway.options import ExtractOptions, LlmOptions
@@ -198,7 +197,7 @@ class Model:
 
     def _decision(self, decision: Decision) -> JSONObject:
         subject = self._subjects.get(decision.request)
-        document: JSONObject = {key: value for key, value in msgspec.to_builtins(decision).items() if value}
+        document: JSONObject = {key: value for key, value in as_json(decision).items() if value}
         return document | ({"task": subject.task, "agent": subject.agent} if subject else {})
 
     def _checkpoint(self, kept: Checkpoint | Suspended) -> None:

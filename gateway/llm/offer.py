@@ -1,6 +1,6 @@
 """What the server `llm` offers, as any server lists it; and the pack, which is ours and in no file.
 
-`generate`, `resume` and `sample` are asked as `Kind.LLM_REQUEST`, by the `/v1` edge and for servers; `extract` is a
+`generate` and `sample` are asked as `Kind.LLM_REQUEST`, by the `/v1` edge and for servers; `extract` is a
 tool that agents see, where the operator has declared a question. What goes in stays in: the answer carries its label.
 """
 
@@ -13,7 +13,6 @@ from policies.jsonvalue import JSON, JSONObject
 from policies.pack import ArgumentSpec, Effect, Form, Pack, Role, ToolPack
 
 GENERATE: Final = "generate"
-RESUME: Final = "resume"
 SAMPLE: Final = "sample"
 EXTRACT: Final = "extract"
 
@@ -21,6 +20,9 @@ MOST_SAMPLES = 16
 MOST_TEXT = 1_000_000
 """Characters of one message; the window is smaller than that."""
 
+_KEPT: JSONObject = {
+    "generation": {"type": "string", "pattern": "^act_", "description": "One to go on with, in the place of a prompt."}
+}
 _BODY = ArgumentSpec(role=Role.BODY)
 _NUMBER = ArgumentSpec(role=Role.NUMBER, form=Form.NUMBER)
 _CHOICE = ArgumentSpec(role=Role.CONTROL)
@@ -29,6 +31,7 @@ _SHAPE: Mapping[str, ArgumentSpec] = {
     "prompt": _BODY,
     "stop": _BODY,
     "grammar": _BODY,
+    "generation": ArgumentSpec(role=Role.REF, form=Form.ID),
     **dict.fromkeys(
         (
             "max_tokens",
@@ -49,7 +52,7 @@ _SHAPE: Mapping[str, ArgumentSpec] = {
 
 
 def pack() -> Pack:
-    """The gateway's word on its own tools; `server` of a sample and `generation` of a resume choose whom and what."""
+    """The gateway's word on its own tools; `server` says who is answered."""
     request = ToolPack(effect=Effect.READ, kind=Kind.LLM_REQUEST, inside=True, arguments=_SHAPE)
     sample = ToolPack(
         effect=Effect.READ,
@@ -57,29 +60,18 @@ def pack() -> Pack:
         inside=True,
         arguments={**_SHAPE, "server": ArgumentSpec(role=Role.DEST)},
     )
-    resume = ToolPack(
-        effect=Effect.READ,
-        kind=Kind.LLM_REQUEST,
-        inside=True,
-        arguments={"generation": ArgumentSpec(role=Role.REF, form=Form.ID)},
-    )
     extract = ToolPack(effect=Effect.READ, inside=True, arguments={"as": _CHOICE, "text": _BODY})
-    return Pack(name="llm", tools={GENERATE: request, SAMPLE: sample, RESUME: resume, EXTRACT: extract})
+    return Pack(name="llm", tools={GENERATE: request, SAMPLE: sample, EXTRACT: extract})
 
 
 def tools(extracts: Mapping[str, ExtractOptions]) -> list[JSON]:
     """The tools as `tools/list` would have them."""
     offered: list[JSON] = [
-        _tool(GENERATE, "Continue a conversation or a text with the gateway's own model.", _generation({}, [])),
+        _tool(GENERATE, "Continue a conversation or a text with the gateway's own model.", _generation(_KEPT, [])),
         _tool(
             SAMPLE,
             "Answer a server's sampling request with the gateway's own model.",
             _generation({"server": {"type": "string", "description": "The server that asks."}}, ["server"]),
-        ),
-        _tool(
-            RESUME,
-            "Go on with a generation that was suspended, or that a crash ended.",
-            _schema({"generation": {"type": "string", "pattern": "^act_"}}, ["generation"]),
         ),
     ]
     if extracts:

@@ -12,18 +12,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import msgspec
-from llmcore.client import Generation
-from llmcore.extraction import Answer as Typed
 
 from gateway.errors import LlmRefused
 from gateway.llm import extracts
+from gateway.llm.asjson import as_json
 from gateway.llm.asking import TOKENS, owner
 from gateway.llm.kept import About, KeptGeneration
 from gateway.llm.model import Model, Ready
-from gateway.llm.offer import EXTRACT, RESUME
+from gateway.llm.offer import EXTRACT
 from gateway.ports import Begun, Intent, Outcome, OutcomeKind, Progress, Words
 from gateway.stores.memory import Memory
+from llmcore.client import Generation
 from llmcore.errors import LlmError
+from llmcore.extraction import Answer as Typed
 from llmcore.messages import Delta, Done, NotTaken
 from llmcore.request import Finish, RefusalCode
 from policies.action import Action, Subject
@@ -76,8 +77,8 @@ class _Run:
         if typed is not None:
             return _typed(typed, done, spent, label)
         body: JSONObject = {
-            "choices": [msgspec.to_builtins(one) for one in done.choices],
-            "usage": msgspec.to_builtins(done.usage),
+            "choices": [as_json(one) for one in done.choices],
+            "usage": as_json(done.usage),
         }
         return _said({"content": [], "structuredContent": body}, spent, label)
 
@@ -151,11 +152,9 @@ class LlmRoad:
         if action.name == EXTRACT:
             typed = extracts.answer_of(self.of.extracts[str(action.arguments["as"])])
         label = intent.case.label if typed is None else extracts.risen(typed, intent.case.label)
-        if action.name == RESUME:
-            kept = await asyncio.to_thread(
-                self.of.kept.load, owner(action.subject), str(action.arguments["generation"])
-            )
-            generation, before = self._resumed(ready, action, kept, intent.case.label), kept.said
+        if (wanted := _resumed(action)) is not None:
+            kept = await asyncio.to_thread(self.of.kept.load, owner(action.subject), wanted)
+            generation, before = self._restored(ready, action, kept, intent.case.label), kept.said
         else:
             generation, before = await self._asked(ready, action, intent.case.label), 0
         if action.id in self._called_off:
@@ -177,7 +176,7 @@ class LlmRoad:
             return Outcome(kind=OutcomeKind.NOT_SENT, code=code, detail=done.refused.reason)
         await self._forget(action, done)
         fresh = max(0, done.usage.completion_tokens - before)
-        spent = {TOKENS: fresh if action.name == RESUME else done.usage.prompt_tokens + fresh}
+        spent = {TOKENS: fresh + (0 if before else done.usage.prompt_tokens)}
         return run.outcome(done, typed, spent, label)
 
     async def _asked(self, ready: Ready, action: Action, label: Label) -> Generation:
@@ -193,7 +192,7 @@ class LlmRoad:
         )
         return ready.client.generate(ready.asker.request(action, prompt, arguments, about))
 
-    def _resumed(self, ready: Ready, action: Action, kept: KeptGeneration, label: Label) -> Generation:
+    def _restored(self, ready: Ready, action: Action, kept: KeptGeneration, label: Label) -> Generation:
         """Restored under labels no fewer than it had: what was kept is in the case by `Action.carried`."""
         if not kept.about.label.bare().flows_to(label.bare()):
             raise LlmRefused("invalid_value", "what was kept is labelled worse than was decided on")
@@ -244,8 +243,14 @@ class LlmRoad:
         mine = owner(action.subject)
         if not any(one.finish is Finish.SUSPENDED for one in done.choices):
             await self.of.forget(mine, action.id)
-        if action.name == RESUME:
-            await self.of.forget(mine, str(action.arguments["generation"]))
+        if (resumed := _resumed(action)) is not None:
+            await self.of.forget(mine, resumed)
+
+
+def _resumed(action: Action) -> str | None:
+    """The generation that the action goes on with, if it does."""
+    wanted = action.arguments.get("generation")
+    return None if wanted is None else str(wanted)
 
 
 def _ended(code: Code, detail: str, spent: dict[str, int], label: Label) -> Outcome:
@@ -269,4 +274,4 @@ def _said(result: JSONObject, spent: dict[str, int], label: Label) -> Outcome:
 
 
 def _piece(delta: Delta) -> JSONObject:
-    return {"index": delta.index, "text": delta.text, "tokens": msgspec.to_builtins(delta.tokens)}
+    return {"index": delta.index, "text": delta.text, "tokens": as_json(delta.tokens)}

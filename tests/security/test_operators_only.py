@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from gateway.edges.asgi import ASGIApp
 from gateway.edges.console.pages import console_app
-from gateway.edges.front import by_path
+from gateway.edges.front import by_path, not_found
 from gateway.edges.listen import as_operator, bind_tcp, listen_tcp
 from gateway.edges.operators import COOKIE, KEY_HEADER, ConsoleSessions, Operator
 from gateway.edges.rest import Office, rest_app
@@ -69,7 +69,7 @@ async def without(
 
 
 def front(office: Office, url: str) -> ASGIApp:
-    return by_path(rest_app(office), console_app(office), origin=url, is_ready=lambda: True)
+    return by_path(rest_app(office), console_app(office), origin=url, is_ready=lambda: True, model=not_found)
 
 
 async def attack(store: Shop, url: str, ticket: str, *, headers: Any = None, cookies: Any = None) -> int:

@@ -154,7 +154,7 @@ class FakeRunner:
         return Pick(token, logprob)
 
     def _beam_pick(self, sequence: Sequence, prefix: bytes) -> Pick:
-        odds = [1 + _number(prefix, (token,)) % 1000 for token in range(self.shape.vocabulary)]
+        odds = [1 + _number(prefix, (token,)) % 1_000_003 for token in range(self.shape.vocabulary)]
         ranked = sorted(range(self.shape.vocabulary), key=lambda token: (-odds[token], token))
         top = tuple((token, log(odds[token] / sum(odds))) for token in ranked[: 2 * sequence.request.beam_width])
         return Pick(top[0][0], Logprob(top[0][0], top[0][1], top))

@@ -1,10 +1,7 @@
 """GGUF files: converted once, by transformers, into a folder of the kind everything else reads."""
 
-import fcntl
 import hashlib
 import importlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ from safetensors.torch import save_file
 
 from llmcore.errors import ModelError
 from llmcore.runner.loading.checkpoint import SINGLE
+from llmcore.runner.loading.once import once
 from llmcore.runner.loading.quiet import quiet_transformers
 from llmcore.runner.models.families import SUPPORTED, check_architecture
 
@@ -37,25 +35,7 @@ def converted(file: Path, cache_folder: Path, progress: Callable[[str, float], N
         opened.seek(0)
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     folder = cache_folder / f"{file.stem}-{digest[:16]}-{FORMAT}"
-    if folder.is_dir():
-        return folder
-    cache_folder.mkdir(parents=True, exist_ok=True)
-    with _alone(cache_folder / f"{folder.name}.lock"):
-        if not folder.is_dir():
-            _convert(file, folder, progress)
-    return folder
-
-
-def _convert(file: Path, folder: Path, progress: Callable[[str, float], None]) -> None:
-    for left in folder.parent.glob(f"{folder.name}.part-*"):  # of who died at it: we hold the lock
-        shutil.rmtree(left)
-    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
-    try:
-        _write(file, part, lambda done: progress(f"converting {file.name}", done))
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    progress(f"converting {file.name}", 1.0)
+    return once(folder, lambda part: _write(file, part, lambda done: progress(f"converting {file.name}", done)))
 
 
 def _write(file: Path, folder: Path, progress: Callable[[float], None]) -> None:
@@ -71,12 +51,16 @@ def _write(file: Path, folder: Path, progress: Callable[[float], None]) -> None:
         check_architecture(config.to_dict(), str(file))
         try:
             with _watched(lambda done: progress(0.9 * done)):
-                model = transformers.AutoModelForCausalLM.from_pretrained(
-                    file.parent, config=config, dtype=torch.float32, **source
+                model, found = transformers.AutoModelForCausalLM.from_pretrained(
+                    file.parent, config=config, dtype=torch.float32, output_loading_info=True, **source
                 )
             tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **source)
         except Exception as error:
             raise _unreadable(file, error) from error
+        if found["missing_keys"]:  # transformers would have drawn them at random
+            raise ModelError(
+                f"{file} is not whole: it has no tensor for {', '.join(sorted(found['missing_keys'])[:3])}"
+            )
         tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         if config.tie_word_embeddings:
             tensors.pop("lm_head.weight", None)
@@ -85,6 +69,7 @@ def _write(file: Path, folder: Path, progress: Callable[[float], None]) -> None:
         config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+    progress(1.0)
 
 
 @contextmanager
@@ -102,14 +87,6 @@ def _watched(progress: Callable[[float], None]) -> Iterator[None]:
         yield
     finally:
         module.tqdm = bar
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time; the system lets go of the lock of one that dies."""
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 def _unreadable(file: Path, error: Exception) -> ModelError:

@@ -2,7 +2,7 @@
 
 import difflib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,14 +24,14 @@ SHIPPED: Final = {
 }
 
 
-def locate(source: str | Path) -> Path:
+def locate(source: str | Path, shipped: Mapping[str, Shipped] = SHIPPED) -> Path:
     """A folder with a `config.json`, or a GGUF file.
 
     Raises:
         ModelError: there is none; the sentence names what is near.
     """
-    if isinstance(source, str) and source in SHIPPED:
-        return _shipped(source)
+    if isinstance(source, str) and source in shipped:
+        return _shipped(source, shipped[source])
     path = Path(source).expanduser()
     if path.is_file():
         if path.suffix.lower() == ".gguf":
@@ -43,8 +43,7 @@ def locate(source: str | Path) -> Path:
     raise ModelError(f"there is no model {str(source)!r}; {near}")
 
 
-def _shipped(name: str) -> Path:
-    shipped = SHIPPED[name]
+def _shipped(name: str, shipped: Shipped) -> Path:
     spec = importlib.util.find_spec(shipped.package)  # of a top-level package: found, not run
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         if (file := Path(folder) / shipped.file).is_file():

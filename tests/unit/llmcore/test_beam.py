@@ -94,4 +94,4 @@ def test_each_token_of_a_hypothesis_comes_with_its_logprob() -> None:
 
     (advanced,) = [event for event in events if hasattr(event, "tokens")]
     assert tuple(each.token for each in advanced.logprobs) == advanced.tokens
-    assert all(len(each.top) == 2 and log(1e-6) < each.logprob < 0 for each in advanced.logprobs)
+    assert all(len(each.top) == 2 and log(1e-9) < each.logprob < 0 for each in advanced.logprobs)

@@ -45,7 +45,7 @@ def test_what_another_domain_ran_makes_no_difference_to_the_work(theirs: list[in
     beside = engine(FakeRunner(128))
     beside.submit(request(theirs, domain="theirs", max_tokens=6))
     run_out(beside)
-    beside.submit(request(ours + [5], domain="theirs", max_tokens=2))
+    beside.submit(request([*ours, 5], domain="theirs", max_tokens=2))
     run_out(beside)
 
     steps = []
@@ -86,7 +86,7 @@ def test_cached_blocks_are_given_up_when_room_is_needed_the_ends_of_chains_first
     running = engine(FakeRunner(8))
     running.submit(request([*range(2, 22)], id="old", max_tokens=1))  # 5 blocks
     run_out(running)
-    running.submit(request([*range(50, 66)], id="new", max_tokens=1))  # 4 blocks
+    running.submit(request([*range(50, 70)], id="new", max_tokens=1))  # 5 blocks, and 3 are free
     run_out(running)
     running.decisions()
 

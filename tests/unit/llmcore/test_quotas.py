@@ -1,0 +1,58 @@
+"""What one tenant may have: some is refused with its reason, some waits, and nobody else is touched by it."""
+
+from support.llm_fakes import FakeRunner, engine, request, run_out
+
+from llmcore.quotas import Quota, Quotas
+from llmcore.request import RefusalCode, Refused
+
+
+def reason(refused: Refused | None) -> str:
+    assert refused is not None
+    assert refused.code is RefusalCode.QUOTA
+    return refused.reason
+
+
+def test_who_has_enough_in_the_queue_is_refused_and_others_are_not() -> None:
+    running = engine(FakeRunner(64), quotas=Quotas(Quota(max_waiting=2)))
+    answers = [running.submit(request(4, tenant="a")) for _ in range(3)]
+
+    assert answers[:2] == [None, None]
+    assert "2 of your requests wait already" in reason(answers[2])
+    assert running.submit(request(4, tenant="b")) is None
+
+
+def test_who_runs_enough_waits_and_is_overtaken_by_others() -> None:
+    running = engine(FakeRunner(64), quotas=Quotas(tenants={"a": Quota(max_running=1)}))
+    for n in range(3):
+        running.submit(request([5, n], id=f"a{n}", tenant="a", max_tokens=4))
+    running.submit(request(4, id="b", tenant="b", max_tokens=3))
+    running.step()
+
+    assert {each.request for each in running.look(0).sequences if each.state == "decode"} == {"a0", "b"}
+    waits = [(each.request, each.reason) for each in running.decisions() if each.kind == "waited"]
+    assert waits == [("a1", "quota: 1 requests of the tenant run")]
+    assert len(run_out(running).said) == 4
+
+
+def test_a_tenant_never_holds_more_blocks_than_it_may() -> None:
+    running = engine(FakeRunner(64), quotas=Quotas(Quota(max_blocks=6)))
+    assert "may need 7 KV blocks, and you may hold 6" in reason(running.submit(request(20, max_tokens=6)))
+    for n in range(6):
+        running.submit(request([5, n], max_tokens=6, tenant="a"))
+    most = 0
+    while running.has_work:
+        running.step()
+        most = max(most, sum(block.references > 0 for block in running.look(0).blocks))
+
+    assert 4 <= most <= 6
+
+
+def test_tokens_a_minute_are_used_up_and_come_back() -> None:
+    runner = FakeRunner(64)
+    running = engine(runner, quotas=Quotas(Quota(tokens_per_minute=20)))
+    running.submit(request(12, max_tokens=8))
+    run_out(running)
+
+    assert "20 of your 20 tokens a minute are used; try again in 53 s" in reason(running.submit(request(4)))
+    runner.clock.now += 61
+    assert running.submit(request(4)) is None
