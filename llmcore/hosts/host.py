@@ -44,6 +44,8 @@ class Host(Protocol):
     async def start(self) -> Loaded:
         """Load the model and begin to serve; a host that broke or was stopped may be started again.
 
+        Cancelled while it loads, it ends as by `stop`.
+
         Raises:
             ModelError: the model cannot be found, read or run.
             EngineStopped: the host ended while it loaded.

@@ -51,7 +51,7 @@ class ProcessHost:
         self._environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | dict(environment)
         self._first_wait_s = first_wait_s
         self._wait_s = 0.0
-        """Before the next start: doubled by each death, forgotten once a model is ready."""
+        """Before the next start: doubled by each early death, forgotten when it is stopped."""
         self._child: _Child | None = None
 
     @property
@@ -76,7 +76,11 @@ class ProcessHost:
         )
         self._child = _Child(self, process)
         self._child.write(framed(self._config))
-        return await self._child.loaded
+        try:
+            return await self._child.loaded
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
 
     def send(self, message: ToEngine) -> None:
         if self._child is None or not self._child.is_serving:

@@ -43,7 +43,11 @@ class ThreadHost:
     async def start(self) -> Loaded:
         await self.stop()
         self._run = _Run(self, self._config, self._build)
-        return await self._run.loaded
+        try:
+            return await self._run.loaded
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
 
     def send(self, message: ToEngine) -> None:
         if self._run is None or not self._run.is_serving:

@@ -131,6 +131,8 @@ class Dying(Service):
 def fake_build(config: HostConfig, progress: OnProgress) -> tuple[Service, Loaded]:
     """`hosts.build.build_service` without a model: `config.model` names what is to happen, a megabyte is a block."""
     progress("making it up", 0.5)
+    while config.model == "slow":
+        progress("making it up", 0.5)
     if config.model == "none":
         raise ModelError("there is no model none")
     if config.model == "odd":

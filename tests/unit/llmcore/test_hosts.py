@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -258,6 +259,21 @@ async def test_a_host_that_was_stopped_starts_again(make: Make) -> None:
         await watched.client.stop()
 
     assert ends[0] == ends[1]
+
+
+@both
+async def test_a_start_that_is_called_off_leaves_nothing_running(make: Make) -> None:
+    host = make(model="slow")
+    loading = asyncio.Event()
+    client = Client(host, on_progress=lambda doing, done: loading.set())
+    starting = asyncio.create_task(client.start())
+    await loading.wait()
+    starting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert "llm engine" not in {thread.name for thread in threading.enumerate()}
+    assert not isinstance(host, ProcessHost) or host.pid is None
 
 
 # ---- the child ------------------------------------------------------------------------------------------------------
