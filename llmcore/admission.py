@@ -1,15 +1,82 @@
 """Whether a request is taken: what is no request, what can never fit, and what there is no room to queue."""
 
-from collections.abc import Collection
-from typing import TypeAlias
+from collections.abc import Callable, Collection, Iterable
+from itertools import count
+from typing import Any, TypeAlias
 
 from llmcore.engine_config import EngineConfig
+from llmcore.errors import GrammarError
 from llmcore.group import Group
 from llmcore.plan import Shape
 from llmcore.quotas import Quotas
-from llmcore.request import RefusalCode, Request
+from llmcore.request import Grammar, RefusalCode, Refused, Request
+from llmcore.sequence import Sequence
 
 Objection: TypeAlias = tuple[RefusalCode, str]
+
+
+class Admission:
+    """Makes groups of requests. What the queue and the tenants' quotas allow now, it is told or asks."""
+
+    def __init__(
+        self, shape: Shape, config: EngineConfig, quotas: Quotas, matcher: Callable[[Grammar], Any] | None
+    ) -> None:
+        """`matcher` makes the state of a grammar at its beginning, with `accept(token)`; None: there are none here."""
+        self._shape = shape
+        self._config = config
+        self._quotas = quotas
+        self._matcher = matcher
+        self._arrivals = count()
+        self._ids = count()
+
+    def consider(self, request: Request, *, waiting: Collection[Group], now: float) -> Group | Refused:
+        """The request as a group that has not run; or why it is not taken."""
+        against = objection(
+            request, shape=self._shape, config=self._config, quotas=self._quotas, waiting=waiting, now=now
+        )
+        if against is not None:
+            return Refused(id=request.id, code=against[0], reason=against[1])
+        try:
+            return self._group(request, now)
+        except GrammarError as error:
+            return Refused(id=request.id, code=RefusalCode.INVALID, reason=str(error))
+
+    def grammar(self, request: Request, output: Iterable[int] = ()) -> Any:
+        """The state of its grammar after this output; None, where it has none.
+
+        Raises:
+            GrammarError: it cannot be followed.
+        """
+        if request.grammar is None:
+            return None
+        if self._matcher is None:
+            raise GrammarError("this engine follows no grammars")
+        matcher = self._matcher(request.grammar)
+        for token in output:
+            matcher.accept(token)
+        return matcher
+
+    def _group(self, request: Request, now: float) -> Group:
+        sequences = [
+            Sequence(
+                id=next(self._ids),
+                request=request,
+                index=index,
+                tokens=list(request.prompt),
+                grammar=self.grammar(request),
+                arrived=now,
+            )
+            for index in range(width_of(request))
+        ]
+        return Group(
+            request=request,
+            arrival=next(self._arrivals),
+            arrived=now,
+            sequences=sequences,
+            most_blocks=most_blocks(request, self._config),
+            live=sequences[:1],
+            unforked=sequences[1:],
+        )
 
 
 def most_blocks(request: Request, config: EngineConfig) -> int:

@@ -57,12 +57,12 @@ def best(group: Group) -> list[Sequence]:
 
 def _ways(sequence: Sequence, pick: Pick) -> Iterable[_Way]:
     assert pick.logprob is not None, "a beam's pick comes with its candidates"
-    wanted = pick.logprob.top[: group_alternatives(sequence)]
+    wanted = pick.logprob.top[: _alternatives(sequence)]
     for token, logprob in pick.logprob.top:
         yield _Way(sequence.score + logprob, sequence, Logprob(token, logprob, wanted))
 
 
-def group_alternatives(sequence: Sequence) -> int:
+def _alternatives(sequence: Sequence) -> int:
     return sequence.request.sampling.logprobs or 0
 
 

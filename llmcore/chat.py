@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from jinja2 import Template, TemplateError
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import Node
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing_extensions import override
 
 from llmcore.errors import ModelError, PromptError
 from llmcore.vocabulary import Marker
@@ -160,11 +163,24 @@ def _source(folder: Path, config: Mapping[str, Any]) -> str | None:
 
 def _environment() -> ImmutableSandboxedEnvironment:
     """What published templates expect to find; nothing that reaches beyond them."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+    )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _now
     return environment
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks for trainers which words are the model's; to a prompt it says nothing."""
+
+    tags = {"generation"}  # noqa: RUF012 - Jinja declares it on the instance
+
+    @override
+    def parse(self, parser: Parser) -> list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _tojson(value: object, indent: int | None = None) -> str:

@@ -5,18 +5,16 @@ cancelled, ended, saved, or looked at.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from collections.abc import Sequence as Many
-from itertools import count
 from typing import Any
 
 from llmcore import beam
-from llmcore.admission import most_blocks, objection, width_of
+from llmcore.admission import Admission
 from llmcore.block_pool import BlockPool
 from llmcore.block_table import BlockTables
 from llmcore.decisions import DecisionLog
 from llmcore.engine_config import EngineConfig
-from llmcore.errors import GrammarError
 from llmcore.events import Advanced, Ended, Event
 from llmcore.group import Group
 from llmcore.looking import Figures, look
@@ -27,8 +25,9 @@ from llmcore.prefix_cache import PrefixCache
 from llmcore.quotas import Quotas
 from llmcore.request import Finish, Grammar, RefusalCode, Refused, Request
 from llmcore.saved import Saved, restore, save
-from llmcore.scheduler import Scheduler, Step
+from llmcore.scheduler import Scheduler
 from llmcore.sequence import Logprob, Sequence, State
+from llmcore.step import Step
 
 __all__ = ["Engine", "EngineConfig"]
 
@@ -56,8 +55,8 @@ class Engine:
         self.runner = runner
         self.config = config
         self._clock = clock
-        self._matcher = matcher
         self._quotas = quotas or Quotas()
+        self._admission = Admission(runner.shape, config, self._quotas, matcher)
         self._ordering = ordering
         pool = BlockPool(config.num_blocks, clock=clock)
         cache = PrefixCache(pool) if config.prefix_cache else None
@@ -69,8 +68,6 @@ class Engine:
         self._groups: dict[str, Group] = {}
         self._events: list[Event] = []
         self._figures = Figures()
-        self._arrivals = count()
-        self._ids = count()
 
     # ---- requests ---------------------------------------------------------------------------------------------------
 
@@ -154,81 +151,29 @@ class Engine:
     # ---- admission --------------------------------------------------------------------------------------------------
 
     def _admit(self, request: Request, saved: Saved | None) -> Refused | None:
-        refused = self._refusal(request)
-        if refused is None:
-            try:
-                group = self._group(request)
-            except GrammarError as error:
-                refused = Refused(id=request.id, code=RefusalCode.INVALID, reason=str(error))
-        if refused is not None:
-            self._figures.refused += 1
-            self._log.refused(request, refused)
-            return refused
-        self._log.note("admitted", group, "" if saved is None else "restored")
-        self._groups[request.id] = group
-        if saved is not None:
-            restore(saved, group.sequences, group)
-            group.restored_block_seconds = group.block_seconds
-            self._repeat(group)
-        self._scheduler.add(group)
-        return None
-
-    def _refusal(self, request: Request) -> Refused | None:
         if request.id in self._groups:
-            return Refused(id=request.id, code=RefusalCode.INVALID, reason=f"{request.id} is the id of another request")
-        if request.grammar is not None and self._matcher is None:
-            return Refused(id=request.id, code=RefusalCode.INVALID, reason="this engine follows no grammars")
-        against = objection(
-            request,
-            shape=self.runner.shape,
-            config=self.config,
-            quotas=self._quotas,
-            waiting=self._scheduler.waiting,
-            now=self._clock(),
-        )
-        return None if against is None else Refused(id=request.id, code=against[0], reason=against[1])
-
-    def _group(self, request: Request) -> Group:
-        """
-        Raises:
-            GrammarError: its grammar cannot be followed.
-        """
-        now = self._clock()
-        sequences = [
-            Sequence(
-                id=next(self._ids),
-                request=request,
-                index=index,
-                tokens=list(request.prompt),
-                grammar=self._grammar(request, ()),
-                arrived=now,
-            )
-            for index in range(width_of(request))
-        ]
-        return Group(
-            request=request,
-            arrival=next(self._arrivals),
-            arrived=now,
-            sequences=sequences,
-            most_blocks=most_blocks(request, self.config),
-            live=sequences[:1],
-            unforked=sequences[1:],
-        )
-
-    def _grammar(self, request: Request, output: Iterable[int]) -> Any:
-        if request.grammar is None or self._matcher is None:
-            return None
-        matcher = self._matcher(request.grammar)
-        for token in output:
-            matcher.accept(token)
-        return matcher
+            reason = f"{request.id} is the id of another request"
+            considered: Group | Refused = Refused(id=request.id, code=RefusalCode.INVALID, reason=reason)
+        else:
+            considered = self._admission.consider(request, waiting=self._scheduler.waiting, now=self._clock())
+        if isinstance(considered, Refused):
+            self._figures.refused += 1
+            self._log.refused(request, considered)
+            return considered
+        self._log.note("admitted", considered, "" if saved is None else "restored")
+        self._groups[request.id] = considered
+        if saved is not None:
+            restore(saved, considered)
+            self._repeat(considered)
+        self._scheduler.add(considered)
+        return None
 
     def _repeat(self, group: Group) -> None:
         """Say again what a restored group had said."""
         if group.is_beam:
             return
         for sequence in group.sequences:
-            sequence.grammar = self._grammar(group.request, sequence.output)
+            sequence.grammar = self._admission.grammar(group.request, sequence.output)
             if sequence.output:
                 self._events.append(Advanced(sequence, tuple(sequence.output), tuple(sequence.logprobs)))
             if sequence.finish is not None:
@@ -248,7 +193,7 @@ class Engine:
                 self._abort(group, Finish.FAILED, "finished", f"the model could not run it: {type(error).__name__}")
             for group in step.touched:
                 for sequence in group.live:  # it may have accepted a token that never came here
-                    sequence.grammar = self._grammar(group.request, sequence.output)
+                    sequence.grammar = self._admission.grammar(group.request, sequence.output)
             return None
 
     # ---- postprocess ------------------------------------------------------------------------------------------------

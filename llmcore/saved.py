@@ -58,8 +58,9 @@ def save(group: Group, read_blocks: Callable[[Many[int]], bytes] | None) -> Save
     )
 
 
-def restore(saved: Saved, sequences: list[Sequence], group: Group) -> None:
-    """Make a new group of the request what the saved one was. `sequences` are its own, by index, all new."""
+def restore(saved: Saved, group: Group) -> None:
+    """Make a group that has not run what the saved one was."""
+    sequences = group.sequences
     group.live, group.unforked = [], []
     for each in saved.sequences:
         if group.is_beam and each.finish is not None:
@@ -77,6 +78,7 @@ def restore(saved: Saved, sequences: list[Sequence], group: Group) -> None:
             if each.blocks:
                 sequences[each.index].computed = each.computed
                 sequences[each.index].blocks = list(each.blocks)
+    group.restored_block_seconds = sum(sequence.block_seconds for sequence in sequences)
 
 
 def _saved(group: Group, sequence: Sequence, numbers: dict[int, int]) -> SavedSequence:

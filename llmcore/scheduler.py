@@ -12,7 +12,6 @@ preempted, and everyone who was taken fits alone. So something always gets on, a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from llmcore.block_pool import OutOfBlocks
 from llmcore.block_table import BlockTables
@@ -20,50 +19,12 @@ from llmcore.decisions import DecisionLog
 from llmcore.engine_config import EngineConfig
 from llmcore.group import Group
 from llmcore.ordering import Ordering
-from llmcore.plan import Chunk, Plan
+from llmcore.plan import Chunk
 from llmcore.preemption import Preemption
-from llmcore.prefix_cache import Key
+from llmcore.prefill import Prefill, next_prefill
 from llmcore.quotas import Quotas
 from llmcore.sequence import Sequence, State
-
-PATIENCE = 4
-"""Steps that a prompt may be passed over by shorter ones before it goes first."""
-
-
-@dataclass(slots=True)
-class Step:
-    """A plan in the making."""
-
-    budget: int
-    chunks: list[Chunk] = field(default_factory=list)
-    swap_out: list[tuple[int, int]] = field(default_factory=list)
-    swap_in: list[tuple[int, int]] = field(default_factory=list)
-    copies: list[tuple[int, int]] = field(default_factory=list)
-    writes: list[tuple[list[int], bytes]] = field(default_factory=list)
-    """Blocks, and the keys and values that restored groups bring for them; before the plan is run."""
-    prompts: int = 0
-    """Chunks of prompts among them."""
-    computing: set[Key] = field(default_factory=set)
-    """Of blocks that chunks of this step will fill, or go on filling."""
-    returned: list[Group] = field(default_factory=list)
-    """Whose keys and values come back to the device, and can be found by others only after this step."""
-    forked: set[Sequence] = field(default_factory=set)
-    """Begin on their parents' blocks, which can be found only after this step."""
-    touched: set[Group] = field(default_factory=set)
-    """Whose keys and values are written, moved or copied."""
-
-    def bring_back(self, group: Group) -> None:
-        self.returned.append(group)
-        self.touched.add(group)
-
-    def run(self, group: Group, chunk: Chunk) -> None:
-        self.chunks.append(chunk)
-        self.budget -= chunk.count
-        self.touched.add(group)
-
-    @property
-    def plan(self) -> Plan:
-        return Plan(chunks=self.chunks, swap_out=self.swap_out, swap_in=self.swap_in, copies=self.copies)
+from llmcore.step import Step
 
 
 class Scheduler:
@@ -85,6 +46,7 @@ class Scheduler:
         """Took part in a step that the runner could not do. The first runs alone until it has a token, or is guilty."""
         self.preemptions = 0
         self.preemption = Preemption(config, tables, clock)
+        self._prefill = Prefill(config, tables)
         self._config = config
         self._tables = tables
         self._pool = tables.pool
@@ -114,7 +76,7 @@ class Scheduler:
         while True:
             self._decode(step)
             self._admit(step)
-            self._prefill(step)
+            self._prefill.fill(step, self._allowed())
             if step.touched or not self.running:
                 return step
             if any(map(self._ready, self.running)):
@@ -150,6 +112,10 @@ class Scheduler:
         if group.strikes:
             group.strikes = 0
             self.suspects.remove(group)
+
+    def _allowed(self) -> list[Group]:
+        """The running groups that may take part now."""
+        return [group for group in self.running if group is self.suspects[0]] if self.suspects else self.running
 
     # ---- decode -----------------------------------------------------------------------------------------------------
 
@@ -276,7 +242,7 @@ class Scheduler:
             for sequence in group.live:
                 sequence.state = State.PREFILL
             self._tables.lookups += len(group.live[0].tokens) - 1
-            self._adopt(group, group.live[0])
+            self._prefill.adopt(group, group.live[0])
         self.waiting.discard(group)
         self._ordering.started(group)
         self.running.append(group)
@@ -285,90 +251,12 @@ class Scheduler:
             sequence.admitted = self._clock() if sequence.admitted is None else sequence.admitted
         self._log.note("resumed" if resumed else "started", group)
 
-    # ---- prefill ----------------------------------------------------------------------------------------------------
-
-    def _prefill(self, step: Step) -> None:
-        """One chunk a group: its sequences go one after the other, so that each finds what the last one computed."""
-        groups = [each for each in self.running if each not in step.returned and self._next_prefill(each) is not None]
-        groups.sort(key=_urgency)
-        for group in groups:
-            if self.suspects and group is not self.suspects[0]:
-                continue
-            while (sequence := self._next_prefill(group)) is not None and self._adopt(group, sequence):
-                pass  # that may have been all that it lacked
-            if sequence is None:
-                continue
-            key = self._tables.next_key(sequence)
-            if key is not None and key in step.computing:
-                continue  # another fills that very block in this step: to wait for it is cheaper than to do it twice
-            count = self._chunk_size(group, sequence, step)
-            group.passed_over = 0 if count else group.passed_over + 1
-            if count:
-                self._run_chunk(group, sequence, count, step)
-                if key is not None:
-                    step.computing.add(key)
-
-    def _next_prefill(self, group: Group) -> Sequence | None:
-        held = 1 if group.is_searching else 0
-        for sequence in group.live:
-            if sequence.state is State.PREFILL and sequence.uncomputed > held:
-                return sequence
-        return None
-
-    def _adopt(self, group: Group, sequence: Sequence) -> int:
-        spared = self._tables.adopt(sequence)
-        group.bill.cached_tokens += spared
-        if not sequence.preemptions:
-            sequence.cached += spared
-        return spared
-
-    def _chunk_size(self, group: Group, sequence: Sequence, step: Step) -> int:
-        """How many of its tokens run in this step."""
-        count = left = sequence.uncomputed
-        if self._config.chunked:
-            count = min(count, step.budget)
-        elif step.prompts and count + len(group.unforked) > step.budget:
-            return 0
-        count = min(count, (len(sequence.blocks) + self._pool.available) * self._config.block_size - sequence.computed)
-        if count < left:
-            return count if self._config.chunked else 0
-        if group.is_searching:
-            return left - 1  # all beams run their last token in one step
-        if self._config.chunked and not group.is_beam and count + len(group.unforked) > step.budget:
-            return count - 1  # all samples draw from the same logits: there must be room for the last token of each
-        return count
-
-    def _run_chunk(self, group: Group, sequence: Sequence, count: int, step: Step) -> None:
-        self._tables.grow(sequence, sequence.computed + count)
-        chunk = Chunk(sequence, sequence.computed, count)
-        step.run(group, chunk)
-        step.prompts += 1
-        if chunk.samples and not group.is_beam:
-            for sample in group.unforked:
-                self._fork(group, sequence, sample, step)
-            group.unforked.clear()
-
-    def _fork(self, group: Group, parent: Sequence, sample: Sequence, step: Step) -> None:
-        """A sample begins on its parent's blocks: it runs the prompt's last token too, to draw from its logits.
-
-        That writes what the parent writes to the same slot in the same step, so nothing needs to be copied for it.
-        """
-        self._tables.fork(parent, sample)
-        sample.computed = len(sample.tokens) - 1
-        sample.state = State.PREFILL
-        sample.admitted = parent.admitted
-        group.live.append(sample)
-        step.forked.add(sample)
-        step.run(group, Chunk(sample, sample.computed, 1))
-
     # ---- room -------------------------------------------------------------------------------------------------------
 
     def _reserved(self, besides: Group | None = None) -> int:
         """Blocks that those who run a prompt have yet to allocate for it."""
         return sum(
-            self._needs(group)
-            for group in self.running
-            if group is not besides and self._next_prefill(group) is not None
+            self._needs(group) for group in self.running if group is not besides and next_prefill(group) is not None
         )
 
     def _needs(self, group: Group) -> int:
@@ -384,10 +272,3 @@ class Scheduler:
                 mine = self._tables.count_for(len(sequence.tokens) + 1) - len(sequence.blocks)
                 needed += max(0, mine - (common if place and not sequence.blocks else 0))
         return min(group.most_blocks, needed)
-
-
-def _urgency(group: Group) -> tuple[bool, int, int]:
-    """How prompts share the budget: whoever was passed over for long, by age; then the shortest."""
-    if group.passed_over >= PATIENCE:
-        return False, 0, group.arrival
-    return True, group.uncomputed, group.arrival

@@ -90,6 +90,8 @@ class Service:
     def receive(self, message: ToEngine) -> list[FromEngine]:
         """What can be answered at once; the rest comes of steps."""
         match message:
+            case Submit(Request(id=id)) | Restore(id) if id in self._running:  # of one that has not been told its end
+                return [_not_taken(id, f"{id} is the id of another request")]
             case Submit(request):
                 return self._taken(request, self._engine.submit(request))
             case Restore():
@@ -150,7 +152,7 @@ class Service:
             snapshot = decode_snapshot(message.snapshot)
             saved = fitting(snapshot, request, self._engine.runner.shape, self._engine.config.block_size)
         except SnapshotError as error:
-            return [NotTaken(Refused(id=message.id, code=RefusalCode.INVALID, reason=str(error)))]
+            return [_not_taken(message.id, str(error))]
         return self._taken(request, self._engine.restore(request, saved), snapshot.output_tokens)
 
     def _suspended(self, id: str, most_kv_bytes: int) -> list[FromEngine]:
@@ -213,6 +215,10 @@ class Service:
     def _body(self, saved: Saved, most_kv_bytes: int) -> bytes:
         shape, block_size = self._engine.runner.shape, self._engine.config.block_size
         return encode_snapshot(snapshot_of(saved, shape, block_size, most_kv_bytes=most_kv_bytes))
+
+
+def _not_taken(id: str, reason: str) -> NotTaken:
+    return NotTaken(Refused(id=id, code=RefusalCode.INVALID, reason=reason))
 
 
 def serve(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import get_ident
 from typing import Final
 
 from llmcore.errors import SnapshotError
@@ -36,7 +37,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotStore:
-    """One process at a time has the folder; its threads may share the store, each id written by one of them."""
+    """One process at a time has the folder; its threads may share the store. Of one id the last write stays."""
 
     folder: Path
     key: bytes = field(repr=False)
@@ -140,7 +141,7 @@ def _owner_of(path: Path) -> str:
 
 def _write_whole(path: Path, content: bytes) -> None:
     """A reader sees the old file or the new one, a crash leaves one of them."""
-    part = path.with_suffix(_HALF_WRITTEN)
+    part = path.with_suffix(f".{get_ident()}{_HALF_WRITTEN}")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

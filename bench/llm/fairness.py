@@ -5,15 +5,13 @@ clock and another runner, whose steps take as long as `cost.json` says.
 """
 
 import argparse
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from bench.llm import plot
-from bench.llm.cost import COMMITTED, CostModel, committed
+from bench.llm.cost import committed
 from bench.llm.measures import jain_of_backlogged, largest_gap, percentile
 from bench.llm.play import Played, play
+from bench.llm.report import WINDOW_S, Outcome, Setting, picture, report
 from bench.llm.traces import Job, Kind, Mix, requests, trace
 from llmcore.engine import EngineConfig
 from llmcore.ordering import Fifo, Ordering, Priority, RoundRobin, Vtc
@@ -35,26 +33,6 @@ CONFIG = EngineConfig(num_blocks=728, host_blocks=728)
 """512 MiB of keys and values of SmolLM2 in fp32, and as much to swap to: the gateway's defaults."""
 LOAD = 0.9
 """What is asked for, over what can be served in the horizon."""
-WINDOW_S = 300.0
-"""Over which service is compared: shorter than that a fair queue still shows who had the last long prompt."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """One policy on the trace."""
-
-    policy: str
-    waits_s: dict[Kind, tuple[float, float, float]]
-    """p50, p95, p99 of the time to the first token."""
-    slowdowns: dict[Kind, tuple[float, float]]
-    """p50, p95 of how much longer a job took than on an empty machine."""
-    jain: float
-    gap: float
-    tokens_per_s: float
-    """Output, over the makespan."""
-    makespan_s: float
-    preemptions: int
-    steps: int
 
 
 def outcome_of(policy: str, jobs: list[Job], played: Played, alone_s: dict[str, float]) -> Outcome:
@@ -72,8 +50,8 @@ def outcome_of(policy: str, jobs: list[Job], played: Played, alone_s: dict[str, 
         slowdowns={k: (percentile(v, 0.5), percentile(v, 0.95)) for k, v in slowdowns.items()},
         jain=jain_of_backlogged(played, WINDOW_S),
         gap=largest_gap(played.moments),
-        tokens_per_s=sum(played.decode_tokens.values()) / played.makespan_s,
-        makespan_s=played.makespan_s,
+        tokens_per_s=sum(played.decode_tokens.values()) / played.busy_s,
+        busy_s=played.busy_s,
         preemptions=played.preemptions,
         steps=played.steps,
     )
@@ -93,36 +71,24 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=1)
     seed = arguments.parse_args().seed
     cost = committed()
-    busy_s = play(trace(Mix(), horizon_s=0.0, seed=seed), cost, CONFIG, Fifo()).makespan_s
+    busy_s = play(trace(Mix(), horizon_s=0.0, seed=seed), cost, CONFIG, Fifo()).busy_s
     jobs = trace(Mix(), horizon_s=busy_s / LOAD, seed=seed)
     alone_s = {job.id: _took(job, play([job], cost, CONFIG, Fifo())) for job in jobs}
     outcomes = []
     for policy, ordering in POLICIES.items():
         outcomes.append(outcome_of(policy, jobs, play(jobs, cost, CONFIG, ordering()), alone_s))
         print(outcomes[-1], flush=True)
-    plot.write(PICTURE, _picture(outcomes, jobs))
-    REPORT.write_text(_report(outcomes, jobs, cost, busy_s / LOAD, seed))
+    setting = Setting(
+        jobs=jobs, config=CONFIG, horizon_s=busy_s / LOAD, load=LOAD, seed=seed, bound=bound(jobs, CONFIG)
+    )
+    PICTURE.write_text(picture(outcomes, setting))
+    REPORT.write_text(report(outcomes, setting, cost))
 
 
 def _took(job: Job, played: Played) -> float:
     """From the job's arrival to its last answer."""
     fates = [played.fates[f"{job.id}-{turn}"] for turn in range(len(job.turns))]
     return max(fate.ended_s or 0.0 for fate in fates) - job.arrives_s
-
-
-def _picture(outcomes: list[Outcome], jobs: list[Job]) -> str:
-    lines = [
-        plot.Line(name=one.policy, waits_s=[one.waits_s[kind] for kind in Kind], evenness=one.jain) for one in outcomes
-    ]
-    return plot.picture(
-        list(Kind),
-        lines,
-        title=f"{len({job.tenant for job in jobs})} tenants, {requests(jobs):,} requests, one model: who waits how long",
-        description="For each scheduling policy and class of jobs, the time to the first token on a logarithmic axis: "
-        "a disc at the median, a tick at the 95th percentile, a line that ends at the 99th; and Jain's index of the "
-        "service of tenants that had something waiting.",
-        evenness="service",
-    )
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ class Played:
     """That were run for each tenant: what the runner saw, not what the scheduler says."""
     decode_tokens: dict[str, int] = field(default_factory=dict)
     steps: int = 0
+    busy_s: float = 0.0
+    """All steps together; between them there was nothing to do."""
     makespan_s: float = 0.0
 
     @property
@@ -139,6 +141,7 @@ class _Player:
         if not events and self._clock.now == began_s:
             raise RuntimeError(f"at {began_s} s the engine has work and does nothing")
         self._played.steps += 1
+        self._played.busy_s += self._clock.now - began_s
         self._hear()
         for event in events:
             fate = self._played.fates[event.sequence.request.id]

@@ -5,10 +5,11 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from html import escape
 from math import log10
-from pathlib import Path
 
-LEFT, TOP, ROW, PANEL, GAP, FOOT = 150, 76, 34, 190, 26, 50
+LEFT, TOP, ROW, PANEL, GAP, FOOT = 180, 76, 34, 190, 26, 50
 """Pixels: the names' column, the titles, a policy's row, a panel's width, between two panels, the axes."""
+BAR = PANEL - 36
+"""Of the longest bar; its figure stands beside it."""
 
 _STYLE = """
     text { font: 13px system-ui, sans-serif; fill: #1b2430 }
@@ -40,11 +41,6 @@ class Line:
 def picture(classes: Many[str], lines: Many[Line], *, title: str, description: str, evenness: str) -> str:
     """`evenness` is the last panel's title."""
     return "\n".join(_parts(classes, lines, title, description, evenness)) + "\n"
-
-
-def write(path: Path, svg: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(svg)
 
 
 def _parts(classes: Many[str], lines: Many[Line], title: str, description: str, evenness: str) -> Iterator[str]:
@@ -89,17 +85,14 @@ def _waits(
 def _bars(left: int, name: str, values: Many[float], bottom: int) -> Iterator[str]:
     yield f'  <text class="title" x="{left}" y="58">{escape(name)}</text>'
     for value in (0.0, 0.5, 1.0):
-        x = left + value * PANEL
+        x = left + value * BAR
         yield f'  <path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>'
         yield f'  <text class="small" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>'
     yield _axis(left, bottom, "Jain index, 1 is equal")
     for row, value in enumerate(values):
         y = _middle(row)
-        yield f'  <rect class="bar" x="{left}" y="{y - 7}" width="{value * PANEL:.1f}" height="14" rx="2"/>'
-        inside = value > 0.7
-        x, anchor = left + value * PANEL + (-6 if inside else 6), "end" if inside else "start"
-        colour = ' style="fill: #ffffff"' if inside else ""
-        yield f'  <text class="small" x="{x:.1f}" y="{y + 4}" text-anchor="{anchor}"{colour}>{value:.2f}</text>'
+        yield f'  <rect class="bar" x="{left}" y="{y - 7}" width="{value * BAR:.1f}" height="14" rx="2"/>'
+        yield f'  <text class="small" x="{left + value * BAR + 6:.1f}" y="{y + 4}">{value:.2f}</text>'
 
 
 def _axis(left: int, bottom: int, name: str) -> str:

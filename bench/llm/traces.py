@@ -18,8 +18,8 @@ VOCABULARY = 49152
 
 class Kind(StrEnum):
     TRANSLATE = "translate"
-    SUMMARISE = "summarise"
     AGENT = "agent"
+    SUMMARISE = "summarise"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

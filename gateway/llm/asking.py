@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from gateway.errors import LlmRefused
 from gateway.llm.kept import About
 from gateway.stores.codec import encode_label
-from llmcore.errors import PromptError
+from llmcore.errors import GrammarError, PromptError
+from llmcore.grammar_bounds import check
 from llmcore.request import Grammar, GrammarKind, Request, Sampling
 from policies.action import Action, Subject
 from policies.jsonvalue import JSONObject
@@ -65,8 +66,9 @@ class Asker:
         left: tokens of the budget, if it is known: a request without a bound asks for no more than that.
 
         Raises:
-            LlmRefused: prompt and output do not fit the window.
+            LlmRefused: prompt and output do not fit the window; or a grammar that no output is held to.
         """
+        _check_grammar(arguments.get("grammar"))
         room = self.window - prompt_tokens
         samples = _samples(arguments)
         if "max_tokens" not in arguments:
@@ -143,3 +145,13 @@ def _messages(messages: object) -> list[dict[str, str]]:
     ):
         raise LlmRefused("invalid_value", "each message has a role and a content of text")
     return [{"role": one["role"], "content": one["content"]} for one in messages]
+
+
+def _check_grammar(grammar: Any) -> None:
+    """Within bounds, before anything is decided: the engine's own time is everybody's."""
+    if grammar is None:
+        return
+    try:
+        check(Grammar(kind=GrammarKind(grammar["kind"]), text=grammar.get("text", "")))
+    except (GrammarError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LlmRefused("invalid_value", f"the output cannot be held to this grammar: {error}") from error

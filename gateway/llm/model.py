@@ -5,7 +5,9 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,7 @@ class Model:
     _subjects: OrderedDict[str, Subject] = field(default_factory=OrderedDict)
     """By action: whose it is."""
     _writes: set[asyncio.Task[None]] = field(default_factory=set)
+    _disk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "generations"))
 
     @property
     def name(self) -> str:
@@ -93,6 +96,7 @@ class Model:
             ready, self._ready, self.status = self._ready, None, "the gateway is closing"
             await ready.client.stop()
         await asyncio.gather(*self._writes, return_exceptions=True)
+        self._disk.shutdown()
 
     def watch(self, action: str, subject: Subject) -> None:
         """Whose action it is: decisions and snapshots name it."""
@@ -106,7 +110,7 @@ class Model:
 
     async def forget(self, owned_by: str, action: str) -> None:
         """What was kept of a generation that has ended."""
-        await asyncio.to_thread(self.kept.forget, owned_by, action)
+        await self._on_disk(partial(self.kept.forget, owned_by, action))
 
     async def record(self, kind: str, payload: JSONObject, *, task: str = "", ticket: str = "") -> None:
         """One event of the model's.
@@ -154,6 +158,9 @@ class Model:
                 logger.error("the model could not be loaded", extra={"error": str(error)})
                 self.settled.set()
                 return  # what is wrong with it does not mend itself
+            except asyncio.CancelledError:
+                await client.stop()
+                raise
             asker = Asker(words=words, window=loaded.window, key=self.key)
             self._ready, self.status = Ready(client=client, asker=asker, loaded=loaded), "ready"
             self.settled.set()
@@ -203,7 +210,11 @@ class Model:
     def _checkpoint(self, kept: Checkpoint | Suspended) -> None:
         subject = self._subjects.get(kept.id)
         if subject is not None:
-            self._write(asyncio.to_thread(self.kept.save, owner(subject), kept.id, kept.snapshot))
+            self._write(self._on_disk(partial(self.kept.save, owner(subject), kept.id, kept.snapshot)))
+
+    def _on_disk(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        """One after the other, as they were asked for: what has ended stays forgotten."""
+        return asyncio.get_running_loop().run_in_executor(self._disk, work)
 
     def _write(self, writing: Any) -> None:
         """Write in the background, in a task that is waited for at the end; what fails is said, and nothing stops."""

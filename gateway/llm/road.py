@@ -260,8 +260,11 @@ def _ended(code: Code, detail: str, spent: dict[str, int], label: Label) -> Outc
 
 def _typed(typed: Typed, done: Done, spent: dict[str, int], label: Label) -> Outcome:
     """The value of a typed question."""
+    choice = done.choices[0]
+    if choice.finish is not Finish.STOP:
+        return _ended(Code.UPSTREAM_FAILED, "the answer was cut", spent, label)  # 12 of 123 is an integer too
     try:
-        value = typed.parse(done.choices[0].text)
+        value = typed.parse(choice.text)
     except ValueError as error:
         return _ended(Code.UPSTREAM_FAILED, f"no answer of the type: {error}", spent, label)
     body: JSONObject = {"value": value}

@@ -14,7 +14,7 @@ import llguidance
 from torch import Tensor
 
 from llmcore import grammar_bounds
-from llmcore.errors import GrammarError, ModelError
+from llmcore.errors import GrammarError
 from llmcore.request import Grammar, GrammarKind
 from llmcore.text import Tokenizer
 
@@ -44,24 +44,22 @@ class Grammars:
     """One model's compiler. Safe to use from any thread; other threads run while it works."""
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: int) -> None:
-        """`vocabulary`: how many logits the model gives for a token; ids beyond the tokenizer's are never allowed.
-
-        Raises:
-            ModelError: the model has no end of text, so that no output could end.
-        """
+        """`vocabulary`: how many logits the model gives for a token; ids beyond the tokenizer's are never allowed."""
         eos = sorted(id for id in tokenizer.eos if id < vocabulary)
-        if not eos:
-            raise ModelError("The model's files name no eos token; constrained output could not end.")
-        model = llguidance.TokenizerWrapper(_Model(tokenizer, vocabulary, eos[0]))
-        self._tokenizer = llguidance.LLTokenizer(model, n_vocab=vocabulary, eos_token=eos)
+        self._tokenizer: llguidance.LLTokenizer | None = None
+        if eos:
+            model = llguidance.TokenizerWrapper(_Model(tokenizer, vocabulary, eos[0]))
+            self._tokenizer = llguidance.LLTokenizer(model, n_vocab=vocabulary, eos_token=eos)
         self._words = -(-vocabulary // 32)
 
     def matcher(self, grammar: Grammar) -> "Matcher":
         """At its beginning.
 
         Raises:
-            GrammarError: it is invalid, too large, or nothing matches it.
+            GrammarError: it is invalid, too large, or nothing matches it; or the model cannot end an output.
         """
+        if self._tokenizer is None:
+            raise GrammarError("The model's files name no eos token; constrained output could not end.")
         grammar_bounds.check(grammar)
         try:
             walker = llguidance.LLMatcher(self._tokenizer, _source(grammar), log_level=0, limits=LIMITS)

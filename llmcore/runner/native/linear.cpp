@@ -4,7 +4,7 @@
 // lie in panels of 16 outputs, so one vector holds 16 outputs and no sum crosses lanes:
 //
 //     float32   w[panel][k][16]
-//     int8      w[panel][k / 4][16][4], a scale for each output; rows are quantised as they come
+//     int8      w[panel][k / 4][16][4], a scale for each output; rows are quantised as they come, by groups of 64 inputs
 //
 // A register tile is R rows by C panels. Panels are taken in chunks that stay in the second-level cache while all rows pass.
 
@@ -22,17 +22,12 @@ namespace {
 
 constexpr int64_t PANEL = 16;
 constexpr int64_t CHUNK_BYTES = 192 * 1024;
+constexpr int64_t GROUP = 64;  // inputs of a row that share a scale
 constexpr int64_t AHEAD_BYTES = 2048;  // prefetched: panels are streams too short for the hardware to learn
 
 typedef float panel __attribute__((vector_size(64)));
 typedef int32_t ipanel __attribute__((vector_size(64)));
 typedef panel upanel __attribute__((aligned(4), may_alias));
-
-// How many panels a tile of R rows has: as many as the registers hold.
-template <int R>
-constexpr int64_t panels_for() {
-    return LANES == 16 ? (R <= 4 ? 4 : 3) : 1;
-}
 
 INLINE void put(float* out, panel y, int64_t outputs) {
     if (outputs >= PANEL) {
@@ -45,7 +40,7 @@ INLINE void put(float* out, panel y, int64_t outputs) {
 // `layer.tile<R, C>(row, panel)` for all rows and all panels.
 template <class Layer, int R>
 INLINE void rows_of(const Layer& layer, int64_t row, int64_t begin, int64_t end) {
-    constexpr int64_t C = panels_for<R>();
+    constexpr int64_t C = Layer::template panels<R>();
     int64_t p = begin;
     for (; p + C <= end; p += C) layer.template tile<R, C>(row, p);
     for (; p < end; ++p) layer.template tile<R, 1>(row, p);
@@ -65,8 +60,9 @@ void all(const Layer& layer, int64_t panel_bytes, int64_t threads) {
     for (int64_t begin = 0; begin < panels; begin += chunk) {
         const int64_t end = std::min(panels, begin + chunk);
         int64_t row = 0;
-        for (; row + ROWS <= layer.m; row += ROWS) rows_of<Layer, ROWS>(layer, row, begin, end);
-        rest_of<Layer, ROWS - 1>(layer, row, begin, end);
+        for (; row + Layer::MOST <= layer.m; row += Layer::MOST)
+            rows_of<Layer, Layer::MOST>(layer, row, begin, end);
+        rest_of<Layer, Layer::MOST - 1>(layer, row, begin, end);
     }
 }
 
@@ -74,6 +70,12 @@ struct Float {
     const float *x, *w, *bias;
     float* out;
     int64_t x_row, m, n, k;
+
+    static constexpr int MOST = ROWS;  // rows of a tile
+    template <int R>
+    static constexpr int64_t panels() {  // as many as the registers hold
+        return LANES == 16 ? (R <= 4 ? 4 : 3) : 1;
+    }
 
     template <int R, int C>
     INLINE void tile(int64_t row, int64_t p) const {
@@ -112,59 +114,71 @@ INLINE ipanel dot4(ipanel sums, const uint8_t* a, const int8_t* w) {
 }
 
 struct Int8 {
-    const uint8_t* x;     // (m, k), around 128: as dot4 wants one side unsigned
-    const float* x_scale;
+    const uint8_t* x;      // (m, k), around 128: dot4 wants one side unsigned
+    const float* x_scale;  // (m, k / GROUP)
     const int8_t* w;
     const float* w_scale;
-    const int32_t* w_sum;  // of each output's weights: takes the 128 out again
+    const int32_t* less;  // [panel][k / GROUP][16]: what the 128 adds to each sum, negative
     const float* bias;
     float* out;
     int64_t m, n, k;
 
+    static constexpr int MOST = 4;
+    template <int R>
+    static constexpr int64_t panels() {
+        return LANES == 16 ? (R <= 2 ? 4 : 3) : 1;
+    }
+
     template <int R, int C>
     INLINE void tile(int64_t row, int64_t p) const {
-        ipanel sums[R][C] = {};
+        const int64_t groups = k / GROUP;
         const uint8_t* a = x + row * k;
         const int8_t* b = w + p * k * PANEL;
-        for (int64_t i = 0; i < k; i += 4)
+        panel sums[R][C] = {};
+        for (int64_t g = 0; g < groups; ++g) {
+            ipanel part[R][C];
+            for (int c = 0; c < C; ++c) {
+                std::memcpy(&part[0][c], less + ((p + c) * groups + g) * PANEL, sizeof(ipanel));
+                for (int r = 1; r < R; ++r) part[r][c] = part[0][c];
+            }
+            for (int64_t i = g * GROUP; i < (g + 1) * GROUP; i += 4)
+                for (int r = 0; r < R; ++r)
+                    for (int c = 0; c < C; ++c) part[r][c] = dot4(part[r][c], a + r * k + i, b + (c * k + i) * PANEL);
             for (int r = 0; r < R; ++r)
-                for (int c = 0; c < C; ++c) sums[r][c] = dot4(sums[r][c], a + r * k + i, b + (c * k + i) * PANEL);
+                for (int c = 0; c < C; ++c)
+                    sums[r][c] += __builtin_convertvector(part[r][c], panel) * x_scale[(row + r) * groups + g];
+        }
         for (int c = 0; c < C; ++c) {
-            ipanel sum;
             panel scale, shift = {};
-            std::memcpy(&sum, w_sum + (p + c) * PANEL, sizeof sum);
             std::memcpy(&scale, w_scale + (p + c) * PANEL, sizeof scale);
             if (bias) std::memcpy(&shift, bias + (p + c) * PANEL, sizeof shift);
-            for (int r = 0; r < R; ++r) {
-                const panel y = __builtin_convertvector(sums[r][c] - 128 * sum, panel) * scale * x_scale[row + r] + shift;
-                put(out + (row + r) * n + (p + c) * PANEL, y, n - (p + c) * PANEL);
-            }
+            for (int r = 0; r < R; ++r)
+                put(out + (row + r) * n + (p + c) * PANEL, sums[r][c] * scale + shift, n - (p + c) * PANEL);
         }
     }
 };
 
-// A row as 1..255 around 128, padded with 128 (times weights of 0); returns its scale: the largest is 127 of it. A row
-// that holds no number has a scale that is none, and so have its outputs.
-float quantise(const float* x, int64_t k, int64_t padded, uint8_t* to) {
+// A group as 1..255 around 128; returns its scale: the largest is 127 of it. A group that holds no number has a scale
+// that is none, and so have its row's outputs.
+float quantise(const float* x, int64_t count, uint8_t* to) {
+    float padded[GROUP] = {};
+    if (count < GROUP) {
+        std::memcpy(padded, x, count * sizeof(float));
+        x = padded;
+    }
     vec most = {}, odd = {};
-    int64_t i = 0;
-    for (; i + LANES <= k; i += LANES) {
+    for (int64_t i = 0; i < GROUP; i += LANES) {
         const vec v = load(x + i);
         most = larger(larger(most, v), -v);
         odd += v - v;  // 0, but for infinities and what is no number
     }
-    float top = largest(most), odds = sum(odd);
-    for (; i < k; ++i) {
-        top = std::max(top, std::fabs(x[i]));
-        odds += x[i] - x[i];
-    }
-    if (odds != 0.0f) {
-        std::memset(to, 128, padded);
+    const float top = largest(most);
+    if (sum(odd) != 0.0f) {
+        std::memset(to, 128, GROUP);
         return NAN;
     }
     const float inverse = top > 0.0f ? 127.0f / top : 0.0f;
-    for (i = 0; i < k; ++i) to[i] = static_cast<uint8_t>(static_cast<int32_t>(x[i] * inverse + 128.5f));
-    std::memset(to + k, 128, padded - k);
+    for (int64_t i = 0; i < GROUP; ++i) to[i] = static_cast<uint8_t>(static_cast<int32_t>(x[i] * inverse + 128.5f));
     return top / 127.0f;
 }
 
@@ -178,16 +192,20 @@ extern "C" void linear_f32(const float* x, int64_t x_row, const float* w, const 
     all(layer, 4 * k * PANEL, threads);
 }
 
-// The same with int8 weights. `rows` (m, padded) and `scales` (m,) are room for the quantised x; `padded` is k rounded up
-// to a multiple of 4.
-extern "C" void linear_i8(const float* x, int64_t x_row, const int8_t* w, const float* w_scale, const int32_t* w_sum,
+// The same with int8 weights. `rows` (m, padded) and `scales` (m, padded / 64) are room for the quantised x; `padded` is k
+// rounded up to whole groups.
+extern "C" void linear_i8(const float* x, int64_t x_row, const int8_t* w, const float* w_scale, const int32_t* less,
                           const float* bias, float* out, uint8_t* rows, float* scales, int64_t m, int64_t n, int64_t k,
                           int64_t padded, int64_t threads) {
-    const Int8 layer{rows, scales, w, w_scale, w_sum, bias, out, m, n, padded};
+    const Int8 layer{rows, scales, w, w_scale, less, bias, out, m, n, padded};
+    const int64_t groups = padded / GROUP;
 #pragma omp parallel num_threads(static_cast<int>(threads)) if (threads > 1)
     {
 #pragma omp for schedule(static)
-        for (int64_t r = 0; r < m; ++r) scales[r] = quantise(x + r * x_row, k, padded, rows + r * padded);
+        for (int64_t r = 0; r < m; ++r)
+            for (int64_t g = 0; g < groups; ++g)
+                scales[r * groups + g] = quantise(x + r * x_row + g * GROUP, std::min(GROUP, k - g * GROUP),
+                                                  rows + r * padded + g * GROUP);
         all(layer, padded * PANEL, threads);
     }
 }

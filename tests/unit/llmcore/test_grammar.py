@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.models import smollm2_folder
 from support.words import byte_level, sentencepiece
 
-from llmcore.errors import GrammarError, ModelError
+from llmcore.errors import GrammarError
 from llmcore.grammar_bounds import check_regex
 from llmcore.request import Grammar, GrammarKind
 from llmcore.runner.grammar import Grammars, Matcher
@@ -224,8 +224,8 @@ def test_a_model_without_an_end_of_text_follows_no_grammar(tmp_path: Path) -> No
     byte_level(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("{}", encoding="utf-8")
 
-    with pytest.raises(ModelError, match="no eos token"):
-        Model(Tokenizer.open(tmp_path))
+    with pytest.raises(GrammarError, match="no eos token"):
+        Model(Tokenizer.open(tmp_path)).grammars.matcher(regex("a"))
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------

@@ -136,6 +136,20 @@ def test_a_second_request_of_the_same_id_leaves_the_first_alone() -> None:
     assert heard.result("a") == told(service(), first).result("a")
 
 
+def test_an_id_is_free_once_its_end_was_told() -> None:
+    serving = service()
+    heard = _begun(serving, request(id="a", max_tokens=40), steps=3)
+    serving.receive(Cancel("a"))
+
+    (answer,) = serving.receive(Submit(request(id="a")))
+    run_out(serving, heard)
+
+    assert isinstance(answer, NotTaken)
+    assert "id of another request" in answer.refused.reason
+    assert heard.done["a"].choices[0].finish is Finish.CANCELLED
+    assert told(serving, request(id="a", max_tokens=2)).done["a"].choices[0].finish is Finish.LENGTH
+
+
 def test_a_sample_whose_logits_are_no_numbers_fails_alone() -> None:
     poisoned = told(service(), request(id="a", max_tokens=3, sampling=GREEDY)).done["a"].choices[0].tokens[1].token
 

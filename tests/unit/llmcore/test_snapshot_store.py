@@ -2,7 +2,9 @@
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import get_ident
 
 import pytest
 from hypothesis import given
@@ -123,7 +125,7 @@ def test_a_full_store_keeps_what_it_has(store: SnapshotStore) -> None:
 
 def test_what_a_crash_left_half_written_is_swept(store: SnapshotStore) -> None:
     store.save("ann", "act_1", b"whole")
-    half = next(store.folder.glob("*/act_1.snapshot")).with_suffix(".part")
+    half = next(store.folder.glob("*/act_1.snapshot")).with_suffix(".7.part")
     half.write_bytes(b"hal")
 
     again = SnapshotStore(folder=store.folder, key=KEY)
@@ -134,12 +136,21 @@ def test_what_a_crash_left_half_written_is_swept(store: SnapshotStore) -> None:
 
 def test_a_write_that_fails_leaves_the_old_one(store: SnapshotStore) -> None:
     store.save("ann", "act_1", b"old")
-    part = next(store.folder.glob("*/act_1.snapshot")).with_suffix(".part")
+    part = next(store.folder.glob("*/act_1.snapshot")).with_suffix(f".{get_ident()}.part")
     part.mkdir()  # in the way
 
     with pytest.raises(SnapshotError, match="could not be written"):
         store.save("ann", "act_1", b"new")
     assert store.load("ann", "act_1") == b"old"
+
+
+def test_threads_that_write_one_id_leave_one_whole_snapshot(store: SnapshotStore) -> None:
+    bodies = [bytes([number]) * 5_000 for number in range(20)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda body: store.save("ann", "act_1", body), bodies))
+
+    assert store.load("ann", "act_1") in bodies
+    assert not list(store.folder.glob("*/*.part"))
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:

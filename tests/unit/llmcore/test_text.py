@@ -121,6 +121,30 @@ def test_a_template_stands_in_a_file_of_its_own_or_among_named_ones(tmp_path: Pa
     assert said(tokenizer, tokenizer.chat(user("Hi"))) == "(Hi)"
 
 
+PUBLISHED = """
+{%- set seen = namespace(users=0) %}
+{%- for message in messages[::-1] %}
+  {%- if message.role == "user" and message.content is string and not message.content.startswith("<tool_response>") %}
+    {%- set seen.users = seen.users + 1 %}
+  {%- endif %}
+{%- endfor %}
+{{- seen.users }} users, {{ [1] | tojson }}, tools {{ tools is none }}, in {{ strftime_now("%Y") | length }} digits;
+{%- for message in messages %}
+  {%- if message["role"] == "system" %}{% continue %}{% endif %}
+  {{- "<|im_start|>" + message.content | trim }}{% generation %}{{ eos_token }}{% endgeneration %}
+{%- endfor %}
+"""
+
+
+def test_what_published_templates_are_written_with_is_there(tmp_path: Path) -> None:
+    tokenizer = byte_level(tmp_path, template=PUBLISHED)
+    start, end, _ = (marker.id for marker in tokenizer.vocabulary.markers)
+    ids = tokenizer.chat([{"role": "system", "content": "S"}, *user(" <think> ")])
+
+    assert said(tokenizer, ids) == "1 users, [1], tools True, in 4 digits;<think>"
+    assert [id for id in ids if id > 255] == [start, end]
+
+
 def test_the_folder_says_window_and_ends(real: Tokenizer, small: Tokenizer) -> None:
     assert real.window == 8192
     assert {real.text_of(id) for id in real.eos} == {""}

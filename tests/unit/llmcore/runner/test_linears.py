@@ -13,7 +13,7 @@ from llmcore.runner.model_runner import ModelRunner
 from llmcore.runner.models.shapes import TINY, random_decoder
 from llmcore.runner.native import Kernels, kernels
 from llmcore.runner.panels import PanelLinear
-from llmcore.runner.quantize import Int8Linear
+from llmcore.runner.quantize import GROUP, Int8Linear
 
 SHAPES = [(576, 960), (70, 37), (1, 1), (19, 16), (64, 100)]
 """(inputs, outputs): whole panels and broken ones, inner sizes that no vector divides."""
@@ -55,11 +55,12 @@ def test_an_int8_layer_is_the_layer_of_its_rounded_numbers(compiled: Kernels, in
     rounded = torch.round(weight / scale).double() * scale.double()
     for rows in ROWS:
         x = torch.randn(rows, inputs)
-        step = x.abs().amax(1, keepdim=True) / 127
+        groups = [group / 127 for group in (part.abs().amax(1, keepdim=True) for part in x.split(GROUP, dim=1))]
+        step = torch.cat([one.expand_as(part) for one, part in zip(groups, x.split(GROUP, dim=1), strict=True)], 1)
         exact = functional.linear(torch.round(x / step).double() * step.double(), rounded, bias.double())
         found = Int8Linear(compiled, weight, bias)(x)
-        half_a_step = 0.5 * step.double() * rounded.abs().amax()  # one number may round the other way at a tie
-        assert bool(((found - exact).abs() <= half_a_step * 2 + 1e-4).all())
+        tie = step.amax(1, keepdim=True).double() * rounded.abs().amax()  # one number may round the other way
+        assert bool(((found - exact).abs() <= tie + 1e-4).all())
 
 
 def test_rows_may_lie_apart(compiled: Kernels) -> None:

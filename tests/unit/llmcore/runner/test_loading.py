@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,34 @@ def test_the_digest_is_of_weights_and_configuration(checkpoint: Path) -> None:
 # ---- GGUF -----------------------------------------------------------------------------------------------------------
 
 
-def gguf(path: Path, architecture: str = "llama") -> Path:
-    """A file whose head is right, with one tensor of none."""
+def _numbers(*shape: int) -> Any:
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+
+LAYER = {f"blk.0.{name}.weight": _numbers(4, 4) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
+LAYER |= {f"blk.0.ffn_{name}.weight": _numbers(8, 4) for name in ("gate", "up")}
+LAYER |= {"blk.0.ffn_down.weight": _numbers(4, 8), "output_norm.weight": _numbers(4)}
+LAYER |= {f"blk.0.{name}_norm.weight": _numbers(4) for name in ("attn", "ffn")}
+
+
+def gguf(
+    path: Path, architecture: str = "llama", tensors: Mapping[str, Any] | None = None, *, merges_are_whole: bool = True
+) -> Path:
+    """A tiny file that is right, but for the tensors it lacks."""
     writer = GGUFWriter(path, architecture)
     writer.add_block_count(1)
-    writer.add_tensor("token_embd.weight", np.zeros((4, 4), dtype=np.float32))
+    writer.add_context_length(16)
+    writer.add_embedding_length(4)
+    writer.add_feed_forward_length(8)
+    writer.add_head_count(1)
+    writer.add_head_count_kv(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(4)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["a", "b", "ab", "c"] if merges_are_whole else ["a", "b", "c", "d"])
+    writer.add_token_merges(["a b"])
+    for name, tensor in {"token_embd.weight": _numbers(4, 4), **(tensors or {})}.items():
+        writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -163,6 +187,13 @@ def test_a_gguf_file_of_another_architecture_is_named(tmp_path: Path) -> None:
     assert "LlamaForCausalLM" in sentence
 
 
+def test_a_gguf_file_without_all_tensors_is_not_filled_up_at_random(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert "is not whole: it has no tensor for model.layers.0." in refused(gguf(tmp_path / "few.gguf"))
+    assert capfd.readouterr() == ("", ""), "nor does transformers speak to whoever reads our output"
+
+
 def test_a_conversion_is_done_once_and_found_by_what_is_in_the_file(tmp_path: Path) -> None:
     told: list[float] = []
     moved = tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -170,3 +201,19 @@ def test_a_conversion_is_done_once_and_found_by_what_is_in_the_file(tmp_path: Pa
 
     assert converted(moved, CACHE, lambda what, done: told.append(done)) == smollm2_folder()
     assert told == []
+
+
+def test_a_tokenizer_that_panics_is_one_sentence(tmp_path: Path) -> None:
+    assert "cannot be converted" in refused(gguf(tmp_path / "odd.gguf", tensors=LAYER, merges_are_whole=False))
+
+
+def test_a_gguf_file_with_all_tensors_becomes_a_model_that_says_the_same(tmp_path: Path) -> None:
+    """A tiny one from end to end, and again with frequencies that its conversion would lose."""
+    whole = gguf(tmp_path / "whole.gguf", tensors=LAYER)
+
+    runner = ModelRunner.load(whole, cache_folder=tmp_path / "cache", num_blocks=4, device="cpu", attention="reference")
+
+    assert (runner.shape.layers, runner.shape.vocabulary, runner.shape.window) == (1, 4, 16)
+    assert runner.model.layers[0].mlp.down.weight.tolist() == LAYER["blk.0.ffn_down.weight"].tolist()  # type: ignore[union-attr, index]
+    stretched = LAYER | {"rope_freqs.weight": _numbers(2)}
+    assert "rope_freqs.weight" in refused(gguf(tmp_path / "long.gguf", tensors=stretched))

@@ -2,16 +2,19 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 import pytest
 from support import models  # noqa: F401  (one thread for torch)
 from support.llm_services import LETTERS, Heard, told
+from support.words import byte_level
 
 from llmcore.engine import Engine, EngineConfig
 from llmcore.messages import Restore, Submit, Suspend
 from llmcore.ordering import Fifo
-from llmcore.request import Request, Sampling
+from llmcore.request import Grammar, GrammarKind, Request, Sampling
+from llmcore.runner.grammar import Grammars
 from llmcore.runner.model_runner import ModelRunner
 from llmcore.runner.models.shapes import TINY
 from llmcore.service import Service
@@ -30,8 +33,20 @@ ASKED = {
     "seeded": asked(SEEDED),
     "three samples": asked(SEEDED, n=3),
     "beams": asked(GREEDY, beam_width=3, n=2),
+    "grammar": msgspec.structs.replace(
+        asked(SEEDED, n=2), grammar=Grammar(kind=GrammarKind.REGEX, text="([a-z][0-9])+!")
+    ),
 }
 OTHER = Request(id="other", tenant="u", domain="e", prompt=tuple(range(90, 110)), max_tokens=60, sampling=GREEDY)
+
+
+SHAPE = replace(TINY, vocabulary=264, eos=frozenset({257}))
+"""A token for each byte, and the end of text."""
+
+
+@pytest.fixture(scope="module")
+def grammars(tmp_path_factory: pytest.TempPathFactory) -> Grammars:
+    return Grammars(byte_level(tmp_path_factory.mktemp("words")), SHAPE.vocabulary)
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +55,12 @@ def nothing_went_wrong_unseen(caplog: pytest.LogCaptureFixture) -> Iterator[None
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def fresh(*, beside: Request | None = None) -> Service:
+def fresh(grammars: Grammars, *, beside: Request | None = None) -> Service:
     """A service with weights and a cache of its own; `beside`: a request that runs already."""
-    runner = ModelRunner.random(TINY, num_blocks=40, block_size=8, dtype="float64")
+    runner = ModelRunner.random(SHAPE, num_blocks=40, block_size=8, dtype="float64")
     config = EngineConfig(num_blocks=40, block_size=8, max_running=8, max_step_tokens=12)
     ticks = itertools.count()
-    engine = Engine(runner, config=config, ordering=Fifo(), clock=lambda: float(next(ticks)))
+    engine = Engine(runner, config=config, ordering=Fifo(), clock=lambda: float(next(ticks)), matcher=grammars.matcher)
     service = Service(engine, LETTERS, checkpoint_tokens=0)
     if beside is not None:
         service.receive(Submit(beside))
@@ -56,12 +71,12 @@ def fresh(*, beside: Request | None = None) -> Service:
 @pytest.mark.promise("llm.resume-identical")
 @pytest.mark.parametrize("has_kv", [True, False])
 @pytest.mark.parametrize("kind", ASKED)
-def test_a_request_suspended_at_any_step_goes_on_token_for_token(kind: str, has_kv: bool) -> None:
+def test_a_request_suspended_at_any_step_goes_on_token_for_token(grammars: Grammars, kind: str, has_kv: bool) -> None:
     wanted = ASKED[kind]
-    whole = told(fresh(), wanted)
+    whole = told(fresh(grammars), wanted)
 
     for steps in itertools.count():
-        here, heard = fresh(beside=OTHER), Heard()
+        here, heard = fresh(grammars, beside=OTHER), Heard()
         here.receive(Submit(wanted))
         for _ in range(steps):
             heard.hear(here.step())
@@ -73,7 +88,7 @@ def test_a_request_suspended_at_any_step_goes_on_token_for_token(kind: str, has_
         if not has_kv:
             snapshot = msgspec.structs.replace(snapshot, saved=msgspec.structs.replace(snapshot.saved, kv=None))
 
-        there, again = fresh(beside=OTHER), Heard()
+        there, again = fresh(grammars, beside=OTHER), Heard()
         labelled = msgspec.structs.replace(wanted, domain="elsewhere", label="worse")
         again.hear(there.receive(Restore("a", encode_snapshot(snapshot), labelled)))
         while "a" not in again.done:
