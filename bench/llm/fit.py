@@ -1,6 +1,5 @@
 """`python -m bench.llm.fit`: how long the real runner's steps take on one thread, and the cost model that fits best.
 
-Least squares on relative errors, so that a step of 10 ms counts as much as one of a second; no coefficient is negative.
 Writes `bench/llm/cost.json`, which everything on the virtual clock reads.
 """
 
@@ -9,16 +8,14 @@ import json
 import platform
 import subprocess
 import time
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bench.llm.cost import COMMITTED, CostModel, Load
+from bench.llm.cost import COMMITTED, Load
+from bench.llm.fitting import Sample, fitted
 from llmcore.plan import Chunk, Plan
 from llmcore.request import Request, Sampling
 from llmcore.runner.model_runner import ModelRunner
@@ -33,12 +30,6 @@ MIXED = [(64, 512, 4, 512), (128, 0, 8, 256), (224, 2048, 16, 256), (192, 0, 32,
 """(prompt tokens, context before them, sequences that decode, their contexts)."""
 MOVES = (64, 256, 512)
 """Blocks swapped out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    load: Load
-    seconds: float
 
 
 class Grid:
@@ -93,37 +84,6 @@ class Grid:
             self._runner.run(plan)
             times.append(time.process_time() - began)
         return Sample(Load.of(plan), min(times[1:]))
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    model: CostModel
-    r_squared: float
-    worst: float
-    """The largest relative error."""
-
-
-def fitted(samples: list[Sample]) -> Fit:
-    table = np.array([sample.load.features() for sample in samples], dtype=float)
-    seconds = np.array([sample.seconds for sample in samples])
-    coefficients = _not_negative(table / seconds[:, None], np.ones(len(samples)))
-    predicted = table @ coefficients
-    residual = float(((seconds - predicted) ** 2).sum() / ((seconds - seconds.mean()) ** 2).sum())
-    names = [field.name for field in fields(CostModel)]
-    model = CostModel(**dict(zip(names, map(float, coefficients), strict=True)))
-    return Fit(model, 1.0 - residual, float(np.abs(predicted / seconds - 1.0).max()))
-
-
-def _not_negative(table: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least squares, leaving out whichever column would come out negative, the most negative first."""
-    kept = list(range(table.shape[1]))
-    while True:
-        found = np.linalg.lstsq(table[:, kept], target, rcond=None)[0]
-        if (found >= 0).all():
-            coefficients = np.zeros(table.shape[1])
-            coefficients[kept] = found
-            return coefficients
-        kept.pop(int(found.argmin()))
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ def engine(runner: ModelRunner, *, prefix_cache: bool, **settings: int | bool) -
     )
 
 
-def answer(engine: Engine, asked: list[Request], watch: Callable[[Engine], None] = lambda engine: None) -> Answers:
+def answer(engine: Engine, asked: list[Request], watch: Callable[[], None] = lambda: None) -> Answers:
     """Run them all to their end; `watch` is called after each step."""
     for request in asked:
         refused = engine.submit(request)
@@ -33,7 +33,7 @@ def answer(engine: Engine, asked: list[Request], watch: Callable[[Engine], None]
         for event in engine.step():
             if isinstance(event, Ended):
                 found[event.sequence.request.id] = event.sequence.output
-        watch(engine)
+        watch()
     return [found[request.id] for request in asked]
 
 

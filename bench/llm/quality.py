@@ -6,10 +6,10 @@ from typing import Final
 
 import torch
 
+from bench.llm.workload import request
 from llmcore.plan import Chunk
 from llmcore.runner.model_runner import ModelRunner
 from llmcore.sequence import Sequence
-from bench.llm.workload import request
 
 ROOT: Final = Path(__file__).parents[2]
 TEXTS: Final = ("docs/tour.md", "docs/threat-model.md")

@@ -1,7 +1,7 @@
 """Eight requests whose prompts begin alike: 256 of 360 tokens (71 %) are one tenant's instructions, 32 tokens come out.
 
-The prefix is cold when an engine is new, and warm when it has just answered eight other requests that begin with it: what
-is measured never saw its own tokens before. Greedy, end of text ignored, so that all engines do the same work.
+The prefix is cold when an engine is new, and warm when it has just answered eight other requests that begin with it: no
+engine has seen the other tokens before. Greedy, end of text ignored, so that all engines do the same work.
 """
 
 import random

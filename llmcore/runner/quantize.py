@@ -26,7 +26,7 @@ class Int8Linear(nn.Module):
     """int8 `(panels, width / 4, PANEL, 4)`."""
     scale: Tensor
     less: Tensor
-    """int32 `(panels, width / GROUP, PANEL)`: the kernel takes rows around 128, and this away from each group's sums."""
+    """int32 `(panels, width / GROUP, PANEL)`: the kernel takes rows around 128, and this off each group's sums."""
     bias: Tensor | None
 
     def __init__(self, kernels: Kernels, weight: Tensor, bias: Tensor | None) -> None:

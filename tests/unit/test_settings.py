@@ -129,7 +129,6 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path: Path, text
     [
         ('[server.web]\nurl = "https://tools.example"\n', "server.web.url"),
         (BANK + "env_from = {}\n", "server.bank.env_from"),
-        ('[llm]\nmodel = "smollm2"\n', "llm"),
         ('[policy]\nengine = "opa"\n', "policy.engine"),
         ('[policy]\nurl = "http://127.0.0.1:8181"\n', "policy.url"),
         ('[store]\nurl = "postgresql+psycopg://db"\n', "store.url"),
@@ -232,3 +231,48 @@ def test_an_address_that_others_can_reach_is_refused(tmp_path: Path, host: str) 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.8.7", "[::1]", "localhost"])
 def test_every_loopback_address_is_taken(tmp_path: Path, host: str) -> None:
     assert read_settings(write(tmp_path, f'[gateway]\nlisten = "{host}:8808"\n'), tmp_path).port == 8808
+
+
+def test_a_model_and_its_questions_read_into_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/me")
+    options = read_settings(
+        write(
+            tmp_path,
+            """
+            [llm]
+            model = "./models/mine"
+            scheduling = "priority"
+            shares = { crawler = 0.5 }
+            [extract.kind]
+            question = "What is it?"
+            type = "enum"
+            values = ["bill", "letter"]
+            """,
+        ),
+        tmp_path,
+    )
+
+    assert options.llm is not None
+    assert options.llm.model == str(tmp_path / "models" / "mine")
+    assert (options.llm.scheduling, options.llm.shares) == ("priority", {"crawler": 0.5})
+    assert options.llm.cache == Path("/var/cache/me/pratique")
+    assert options.extracts["kind"].values == ("bill", "letter")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[llm]\nkv_memory = 1\n", "unknown key llm.kv_memory; did you mean llm.kv_memory_mb?"),
+        ('[llm]\nisolation = "fork"\n', "llm.isolation"),
+        ("[llm]\nstep_tokens = 1\n", "llm.step_tokens"),
+        ('[extract.a]\nquestion = "?"\ntype = "boolean"\n', "extract.a: there is no model to ask; add [llm]"),
+        ('[llm]\n[extract.a]\nquestion = "?"\ntype = "enum"\nvalues = ["x"]\n', "extract.a: an enum has from 2"),
+        ('[llm]\n[extract.a]\nquestion = "?"\ntype = "integer"\nminimum = 3\nmaximum = 3\n', "extract.a: an integer"),
+        ('[llm]\n[extract.a]\nquestion = "?"\ntype = "boolean"\nmaximum = 3\n', "type 'boolean' has no minimum"),
+        ('[llm]\n[extract.a]\nquestion = "?"\ntype = "pattern"\npattern = "("\n', "extract.a: "),
+        ('[llm]\n[extract.A]\nquestion = "?"\ntype = "boolean"\n', "extract.A: a name is a small letter"),
+        ('[llm]\n[server.llm]\ncommand = ["x"]\n', "server.llm: the gateway's own model is called llm"),
+    ],
+)
+def test_a_mistake_about_the_model_is_told(tmp_path: Path, text: str, said: str) -> None:
+    assert said in complaint(tmp_path, text)

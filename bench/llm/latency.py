@@ -1,0 +1,73 @@
+"""How long a short request waits for its first token while a prompt of 4,000 tokens is computed.
+
+Short requests come at regular times while it runs. Turned by hand, so one that comes in the middle of a step is given to
+the engine at the step's end, and its wait counts from when it came.
+"""
+
+import time
+from dataclasses import dataclass
+
+from bench.llm.measures import percentile
+from bench.llm.ours import engine
+from bench.llm.workload import request, text
+from llmcore.engine import Engine
+from llmcore.events import Advanced
+from llmcore.runner.model_runner import ModelRunner
+
+LONG = 4000
+SHORT = 64
+ARRIVALS = 8
+"""Short requests for each long prompt, evenly over the time that it takes alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    step_tokens: int | None
+    """The budget of a step; None: prompts go whole."""
+    p95_s: float
+    to_solo: float
+
+
+def measure(runner: ModelRunner, budgets: tuple[int | None, ...], repeats: int) -> tuple[float, list[Wait]]:
+    """(solo seconds, a line for each budget)."""
+    alone = percentile([_first_token(runner, number) for number in range(5)], 0.5)
+    found = []
+    for budget in budgets:
+        waits = [wait for number in range(repeats) for wait in _crowded(runner, budget, number)]
+        p95 = percentile(waits, 0.95)
+        found.append(Wait(step_tokens=budget, p95_s=p95, to_solo=p95 / alone))
+    return alone, found
+
+
+def _engine(runner: ModelRunner, budget: int | None) -> Engine:
+    return engine(runner, prefix_cache=False, chunked=budget is not None, max_step_tokens=budget or 512)
+
+
+def _first_token(runner: ModelRunner, number: int) -> float:
+    turned = _engine(runner, None)
+    began = time.perf_counter()
+    assert turned.submit(request("s", text(500 + number, SHORT), 1)) is None
+    while turned.has_work:
+        turned.step()
+    return time.perf_counter() - began
+
+
+def _crowded(runner: ModelRunner, budget: int | None, number: int) -> list[float]:
+    turned = _engine(runner, budget)
+    assert turned.submit(request("long", text(600 + number, LONG), 1)) is None
+    began = time.perf_counter()
+    turned.step()
+    steps = 1 if budget is None else -(-LONG // budget)
+    length = (time.perf_counter() - began) * steps  # a guess that is a little short: later chunks see more keys
+    due = [began + length * (place + 0.5) / ARRIVALS for place in range(ARRIVALS)]
+    came: dict[str, float] = {}
+    waits = []
+    while due or turned.has_work:
+        while due and (due[0] <= time.perf_counter() or not turned.has_work):
+            name = f"s{len(came)}"
+            came[name] = min(due.pop(0), time.perf_counter())
+            assert turned.submit(request(name, text(700 + len(came), SHORT), 1)) is None
+        for event in turned.step():
+            if isinstance(event, Advanced) and event.sequence.request.id in came:
+                waits.append(time.perf_counter() - came[event.sequence.request.id])
+    return waits
