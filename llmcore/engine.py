@@ -186,7 +186,7 @@ class Engine:
         try:
             for blocks, kv in step.writes:
                 self.runner.write_blocks(blocks, kv)
-            return self.runner.run(step.plan)
+            return [] if step.plan.is_empty else self.runner.run(step.plan)
         except Exception as error:  # out of memory, a kernel that broke: what it was doing is lost, nothing else is
             logger.exception("the model could not do a step", extra={"sequences": len(step.chunks)})
             for group in self._scheduler.failed(step):
@@ -240,7 +240,8 @@ class Engine:
         if pick.failed:
             self._end(group, sequence, Finish.FAILED, pick.failed)
             return
-        if pick.token in self.runner.shape.eos and not group.request.sampling.ignore_eos:
+        ignores = group.request.sampling.ignore_eos and sequence.grammar is None  # a grammar ends where it is complete
+        if pick.token in self.runner.shape.eos and not ignores:
             self._end(group, sequence, Finish.STOP)
             return
         sequence.tokens.append(pick.token)

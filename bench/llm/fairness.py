@@ -52,6 +52,7 @@ def outcome_of(policy: str, jobs: list[Job], played: Played, alone_s: dict[str, 
         gap=largest_gap(played.moments),
         tokens_per_s=sum(played.decode_tokens.values()) / played.busy_s,
         busy_s=played.busy_s,
+        spared_tokens=sum(decision.cached_tokens for decision in played.decisions),
         preemptions=played.preemptions,
         steps=played.steps,
     )
@@ -78,9 +79,8 @@ def main() -> None:
     for policy, ordering in POLICIES.items():
         outcomes.append(outcome_of(policy, jobs, play(jobs, cost, CONFIG, ordering()), alone_s))
         print(outcomes[-1], flush=True)
-    setting = Setting(
-        jobs=jobs, config=CONFIG, horizon_s=busy_s / LOAD, load=LOAD, seed=seed, bound=bound(jobs, CONFIG)
-    )
+    limit = bound(jobs, CONFIG)
+    setting = Setting(jobs=jobs, config=CONFIG, horizon_s=busy_s / LOAD, load=LOAD, seed=seed, bound=limit)
     PICTURE.write_text(picture(outcomes, setting))
     REPORT.write_text(report(outcomes, setting, cost))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from math import log10
 
-LEFT, TOP, ROW, PANEL, GAP, FOOT = 180, 76, 34, 190, 26, 50
+LEFT, TOP, ROW, PANEL, GAP, FOOT = 180, 76, 34, 180, 44, 50
 """Pixels: the names' column, the titles, a policy's row, a panel's width, between two panels, the axes."""
 BAR = PANEL - 36
 """Of the longest bar; its figure stands beside it."""
@@ -72,7 +72,7 @@ def _waits(
         x = left + scale.place(10.0**power)
         yield f'  <path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>'
         yield f'  <text class="small" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{_number(10.0**power)}</text>'
-    yield _axis(left, bottom, "time to first token, seconds")
+    yield _axis(left + PANEL // 2, bottom, "time to first token, seconds")
     for row, triple in enumerate(waits):
         y = _middle(row)
         p50, p95, p99 = (left + scale.place(wait) for wait in triple)
@@ -88,15 +88,14 @@ def _bars(left: int, name: str, values: Many[float], bottom: int) -> Iterator[st
         x = left + value * BAR
         yield f'  <path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>'
         yield f'  <text class="small" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>'
-    yield _axis(left, bottom, "Jain index, 1 is equal")
+    yield _axis(left + BAR // 2, bottom, "Jain index, 1 is equal")
     for row, value in enumerate(values):
         y = _middle(row)
         yield f'  <rect class="bar" x="{left}" y="{y - 7}" width="{value * BAR:.1f}" height="14" rx="2"/>'
         yield f'  <text class="small" x="{left + value * BAR + 6:.1f}" y="{y + 4}">{value:.2f}</text>'
 
 
-def _axis(left: int, bottom: int, name: str) -> str:
-    middle = left + PANEL // 2
+def _axis(middle: int, bottom: int, name: str) -> str:
     return f'  <text class="small" x="{middle}" y="{bottom + 34}" text-anchor="middle">{name}</text>'
 
 

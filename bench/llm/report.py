@@ -27,6 +27,8 @@ class Outcome:
     tokens_per_s: float
     """Output, over the time in which there was something to do."""
     busy_s: float
+    spared_tokens: int
+    """Of prompts, that the prefix cache had."""
     preemptions: int
     steps: int
 
@@ -66,38 +68,30 @@ def picture(outcomes: list[Outcome], setting: Setting) -> str:
 
 def report(outcomes: list[Outcome], setting: Setting, cost: CostModel) -> str:
     """Markdown."""
-    return (
-        "\n\n".join(
-            [
-                "# Who waits, under which policy",
-                "![Time to first token by policy and class of jobs](../docs/llm-fairness.svg)",
-                f"`python -m bench.llm.fairness --seed {setting.seed}`: the engine that serves (`llmcore/engine.py`), under a "
-                "virtual clock.\nA disc is the median, a tick the 95th percentile, a line ends at the 99th.",
-                _trace(setting),
-                _waits(outcomes),
-                _sums(outcomes),
-                f"The Jain index is of service (prompt tokens, and output tokens twice) in windows of {WINDOW_S:.0f} s, among "
-                "tenants that had\nsomething waiting throughout; the mean over windows. The gap is the most by which one "
-                "tenant's service ran ahead of\nanother's while both had something waiting: VTC bounds it by 2 max(w_p L, "
-                f"w_q M), here {setting.bound:,.0f}; the others have\nno bound. Throughput is output over the time in which "
-                "there was something to do.",
-                _FINDINGS,
-                _cost(cost),
-            ]
-        )
-        + "\n"
-    )
+    parts = [
+        "# Who waits, under which policy",
+        "![Time to first token by policy and class of jobs](../docs/llm-fairness.svg)",
+        f"`python -m bench.llm.fairness --seed {setting.seed}`: the engine that serves (`llmcore/engine.py`), under a "
+        "virtual clock.\nA disc is the median, a tick the 95th percentile, a line ends at the 99th.",
+        _trace(setting),
+        _waits(outcomes),
+        _sums(outcomes),
+        _legend(setting),
+        _FINDINGS,
+        _cost(cost),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 _FINDINGS = """## What it says
 
 - First come, first served: a sentence waits behind every document that came before it.
 - Priority as shipped, where who waits rises a level each 10 s, is first come, first served in queues of many minutes.
-  With a level each hour, translators and agents hardly wait; but that is the operator's word and not the tenants'
-  share, and within a level nothing is shared.
+  With a level each hour, translators and agents hardly wait, and an agent's next turn still finds its prefix cached,
+  which saves work. But priority is the operator's word and not a tenant's share: within a level nothing is shared.
 - Round-robin counts requests: a chunk of 4,000 tokens is a turn, and so is a sentence.
-- VTC counts what was served. Sentences wait for seconds, and documents pay for it: theirs is the work.
-- Who waits is what a policy decides; how much is served hardly changes."""
+- VTC counts what was served. Sentences wait for seconds, and documents wait for their turn: theirs is the work.
+- With VTC as much is served as first come, first served: who waits is what it decides."""
 
 
 def _trace(setting: Setting) -> str:
@@ -105,14 +99,23 @@ def _trace(setting: Setting) -> str:
     prompt = sum(len(turn.tokens) for job in setting.jobs for turn in job.turns)
     config = setting.config
     return (
-        f"{setting.tenants} tenants ask for {requests(setting.jobs):,} requests in {setting.horizon_s / 60:.0f} minutes, "
-        f"{setting.load:.0%} of what can be served in that time:\n"
+        f"{setting.tenants} tenants ask for {requests(setting.jobs):,} requests in "
+        f"{setting.horizon_s / 60:.0f} minutes, {setting.load:.0%} of what can be served in that time:\n"
         f"{counts[Kind.TRANSLATE]} sentences to translate; {counts[Kind.AGENT]} agent loops of 5 to 10 turns, whose "
-        "tools take some seconds; "
-        f"{counts[Kind.SUMMARISE]} documents of\n200 pages to summarise, in three bursts, as 20 chunks of about 4,000 "
-        f"tokens all at once. {prompt:,} prompt tokens, not\ncounting what a loop repeats. KV memory holds "
-        f"{config.num_blocks * config.block_size:,} tokens; a step has at most {config.max_step_tokens}, and at most "
-        f"{config.max_running} sequences run."
+        f"tools take some seconds; {counts[Kind.SUMMARISE]} documents of\n200 pages to summarise, in three bursts, as "
+        f"20 chunks of about 4,000 tokens all at once. {prompt:,} prompt tokens, not\ncounting what a loop repeats. "
+        f"KV memory holds {config.num_blocks * config.block_size:,} tokens; a step has at most "
+        f"{config.max_step_tokens}, and at most {config.max_running} sequences run."
+    )
+
+
+def _legend(setting: Setting) -> str:
+    return (
+        "The Jain index is of service (prompt tokens, and output tokens twice) in windows of "
+        f"{WINDOW_S:.0f} s, among tenants that had\nsomething waiting throughout; the mean over windows. The gap is "
+        "the most by which one tenant's service ran ahead of\nanother's while both had something waiting: VTC bounds "
+        f"it by 2 max(w_p L, w_q M), here {setting.bound:,.0f}; the others have\nno bound. Output is counted over the "
+        "time in which there was something to do. Spared: prompt tokens that the\nprefix cache had."
     )
 
 
@@ -131,7 +134,7 @@ def _waits(outcomes: list[Outcome]) -> str:
 
 
 def _sums(outcomes: list[Outcome]) -> str:
-    head = ["policy", "Jain index", "largest gap", "output tokens/s", "busy s", "steps", "preemptions"]
+    head = ["policy", "Jain index", "largest gap", "output tokens/s", "busy s", "steps", "spared", "preemptions"]
     rows = [
         [
             one.policy,
@@ -140,6 +143,7 @@ def _sums(outcomes: list[Outcome]) -> str:
             f"{one.tokens_per_s:.2f}",
             f"{one.busy_s:,.0f}",
             f"{one.steps:,}",
+            f"{one.spared_tokens:,}",
             f"{one.preemptions}",
         ]
         for one in outcomes
@@ -150,7 +154,7 @@ def _sums(outcomes: list[Outcome]) -> str:
 def _cost(cost: CostModel) -> str:
     fit = json.loads(COMMITTED.read_text())
     prices = [
-        (cost.step_s, ""),
+        (cost.step_s, "for each step"),
         (cost.prefill_token_s, "for each prompt token"),
         (cost.prefill_pair_s, "for each (query, key) pair of the prompts"),
         (cost.decode_sequence_s, "for each sequence that decodes"),
@@ -160,9 +164,9 @@ def _cost(cost: CostModel) -> str:
     lines = "\n".join(f"    {1e3 * seconds:10.5f} ms {what}".rstrip() for seconds, what in prices)
     return (
         "## What a step costs\n\n"
-        f"`python -m bench.llm.fit`, {fit['date']}, at {fit['revision']}: {fit['model']}, on {fit['machine']}.\n"
-        f"{fit['steps']} steps of known content, CPU time, least squares on relative errors: R² {fit['r_squared']:.4f}, "
-        f"the worst step {fit['worst_relative_error']:.0%} off.\n\n{lines}"
+        f"`python -m bench.llm.fit`, {fit['date']}, at {fit['revision']}: {fit['model']},\non {fit['machine']}. "
+        f"{fit['steps']} steps of known content, CPU time, least squares on relative errors: "
+        f"R² {fit['r_squared']:.4f}, the worst step {fit['worst_relative_error']:.0%} off.\n\n{lines}"
     )
 
 

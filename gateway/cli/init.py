@@ -27,6 +27,9 @@ listen = "127.0.0.1:8808"
 # mounts = ["/data:ro"]                # what the sandbox sees; ":rw": it writes to a copy that you review
 # network = "none"                     # "host" opens it (npx needs it to download)
 # pack = "filesystem"                  # without one, everything asks
+
+# [llm]                                # a model of its own, with the extra pratique[llm]: OpenAI clients at /v1
+# model = "smollm2"
 """
 SECRET = re.compile(r"(?i)key|token|secret|passw|credential|auth")
 """Names of environment variables whose values do not go into a file that people commit."""

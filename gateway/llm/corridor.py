@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gateway.corridor import AgentCorridor
 from gateway.errors import LlmRefused
@@ -56,7 +57,7 @@ class LlmCorridor:
     ) -> Answer:
         self.of.ready()
         try:
-            kept = await asyncio.to_thread(self.of.kept.load, owner(subject), generation)
+            kept = await self.of.on_disk(partial(self.of.kept.load, owner(subject), generation))
         except SnapshotError as error:
             raise LlmRefused("generation_not_found", str(error)) from error
         left = kept.remaining
@@ -67,7 +68,7 @@ class LlmCorridor:
         return await self.road.suspend(generation, owner(subject))
 
     async def generations(self, subject: Subject) -> list[JSONObject]:
-        return await asyncio.to_thread(self.of.kept.listed, owner(subject), self.road.running(owner(subject)))
+        return await self.of.on_disk(partial(self.of.kept.listed, owner(subject), self.road.running(owner(subject))))
 
     def _action(self, subject: Subject, name: str, arguments: JSONObject, tokens: int) -> Action:
         return Action(

@@ -9,6 +9,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from gateway.errors import LlmRefused, OperatorError
 from gateway.llm.asjson import as_json
@@ -63,7 +64,7 @@ class LlmDesk:
         await self.of.record("llm.suspended", {"by": by, "generation": generation})
 
     async def forget(self, generation: str, by: str) -> None:
-        if not await asyncio.to_thread(self.of.kept.forget_anyones, generation):
+        if not await self.of.on_disk(partial(self.of.kept.forget_anyones, generation)):
             raise OperatorError(f"nothing is kept of a generation {generation}", status=404)
         await self.of.record("llm.forgotten", {"by": by, "generation": generation})
 

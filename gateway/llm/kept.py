@@ -1,11 +1,13 @@
 """What is kept of generations: suspended ones and checkpoints, sealed for their owner, under the id of their action."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.stores.codec import decode_label, label_document
+from llmcore.errors import SnapshotError
 from llmcore.snapshot import Snapshot, decode_snapshot
 from llmcore.snapshot_store import Kept, SnapshotStore
 from policies.jsonvalue import JSONObject, canonical
@@ -87,12 +89,21 @@ class Generations:
 
     def listed(self, owner: str, running: Collection[str]) -> list[JSONObject]:
         """What is kept of one owner's generations, oldest first."""
-        return [self._document(owner, kept, running) for kept in reversed(self.store.list(owner))]
+        return self._documents(((owner, kept) for kept in reversed(self.store.list(owner))), running)
 
     def everyone(self, running: Collection[str]) -> list[JSONObject]:
         """For operators: what is kept of every generation, oldest first."""
         kept = sorted(self.store.everyones(), key=lambda one: (one[1].saved, one[1].id))
-        return [self._document(owner, one, running) for owner, one in kept]
+        return self._documents(kept, running)
+
+    def _documents(self, kept: Iterable[tuple[str, Kept]], running: Collection[str]) -> list[JSONObject]:
+        documents = []
+        for owner, one in kept:
+            with suppress(
+                SnapshotError
+            ):  # it has ended meanwhile, or is not what was written: nobody can go on with it
+                documents.append(self._document(owner, one, running))
+        return documents
 
     def _document(self, owner: str, kept: Kept, running: Collection[str]) -> JSONObject:
         found = self.load(owner, kept.id)

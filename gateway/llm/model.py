@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from audit.event import Event
 from gateway.errors import LlmRefused, Unrecordable
@@ -30,6 +30,8 @@ from policies.action import Subject
 from policies.jsonvalue import JSONObject
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 AGAIN_S = 30.0
 """How long after it broke the model is loaded again; doubled each time, up to an hour."""
@@ -110,7 +112,13 @@ class Model:
 
     async def forget(self, owned_by: str, action: str) -> None:
         """What was kept of a generation that has ended."""
-        await self._on_disk(partial(self.kept.forget, owned_by, action))
+        await self.on_disk(partial(self.kept.forget, owned_by, action))
+
+    def on_disk(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """What touches `kept`, one after the other as it was asked for: what has ended stays forgotten, and whoever
+        looks sees what was written before.
+        """
+        return asyncio.get_running_loop().run_in_executor(self._disk, work)
 
     async def record(self, kind: str, payload: JSONObject, *, task: str = "", ticket: str = "") -> None:
         """One event of the model's.
@@ -210,11 +218,7 @@ class Model:
     def _checkpoint(self, kept: Checkpoint | Suspended) -> None:
         subject = self._subjects.get(kept.id)
         if subject is not None:
-            self._write(self._on_disk(partial(self.kept.save, owner(subject), kept.id, kept.snapshot)))
-
-    def _on_disk(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
-        """One after the other, as they were asked for: what has ended stays forgotten."""
-        return asyncio.get_running_loop().run_in_executor(self._disk, work)
+            self._write(self.on_disk(partial(self.kept.save, owner(subject), kept.id, kept.snapshot)))
 
     def _write(self, writing: Any) -> None:
         """Write in the background, in a task that is waited for at the end; what fails is said, and nothing stops."""

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import msgspec
 
@@ -153,7 +154,7 @@ class LlmRoad:
             typed = extracts.answer_of(self.of.extracts[str(action.arguments["as"])])
         label = intent.case.label if typed is None else extracts.risen(typed, intent.case.label)
         if (wanted := _resumed(action)) is not None:
-            kept = await asyncio.to_thread(self.of.kept.load, owner(action.subject), wanted)
+            kept = await self.of.on_disk(partial(self.of.kept.load, owner(action.subject), wanted))
             generation, before = self._restored(ready, action, kept, intent.case.label), kept.said
         else:
             generation, before = await self._asked(ready, action, intent.case.label), 0

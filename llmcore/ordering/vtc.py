@@ -4,8 +4,9 @@ Models", OSDI 2024, algorithm 2).
 A tenant's counter rises by `PREFILL_WEIGHT` for each token of its prompts and `DECODE_WEIGHT` for each token of output,
 over its share, as they are served. Who comes back after a pause is lifted to the least counter among those who wait:
 nobody saves up service by staying away. Of two tenants that both always have something waiting, neither is ever served
-more than 2 max(w_p L, w_q M) ahead of the other (L: the longest prompt, M: the tokens that fit the KV cache); and a
-tenant alone gets the whole machine.
+more than 2 max(w_p L, w_q M) ahead of the other (L: the longest prompt; M: the most tokens that those who run at once
+may come to have, which is what fits the KV cache unless more were started than will fit); and a tenant alone gets the
+whole machine.
 
 The paper charges a prompt at once when it starts. Here it is charged chunk by chunk, as it is computed; until then the
 tokens a started request will yet prefill are *promised*, and count when the next is chosen, so that one step that

@@ -14,9 +14,9 @@ from llmcore.ordering import Fifo, Ordering, Vtc
 from llmcore.request import Finish, Request, Sampling
 from llmcore.runner.model_runner import ModelRunner
 
-NOISE, SMALL, TOKENS, OUTPUT = 44, 6, 64, 6
-CONFIG = EngineConfig(num_blocks=24, max_running=8, max_step_tokens=128)
-"""Each request comes to hold five blocks, and four of them are admitted with room for what they say first."""
+NOISE, SMALL, TOKENS, OUTPUT = 44, 6, 44, 6
+CONFIG = EngineConfig(num_blocks=13, max_running=8, max_step_tokens=128)
+"""Four prompts take twelve blocks; with their last tokens each needs one more, and there is one."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A runner without a model, which believes nobody: every mistake of an allocator or a scheduler is an `AssertionError`.
+"""A runner without a model, which believes nobody: every mistake of an allocator or a scheduler is a `Mistake`.
 
 It keeps what was written to each slot of each block: for which domain, position, and tokens up to there. Whatever a
 sequence would attend to must be just that, wherever the blocks have been meanwhile. The next token is a hash of the
@@ -41,6 +41,10 @@ SHAPE = Shape(
 )
 
 
+class Mistake(BaseException):
+    """Of the engine's. No `Exception`: an engine lives on when its runner fails, and must not when it is wrong."""
+
+
 @dataclass(slots=True)
 class FakeClock:
     """Seconds; a step of the runner takes one."""
@@ -78,7 +82,7 @@ class FakeRunner:
         self.host = [{} for _ in range(self.host_blocks)]
 
     def run(self, plan: Plan) -> list[Pick]:
-        assert not plan.is_empty, "an empty plan is not run"
+        _insist(not plan.is_empty, "an empty plan is not run")
         self.plans.append(plan)
         self.clock.now += 1.0
         for device, host in plan.swap_out:
@@ -117,15 +121,14 @@ class FakeRunner:
         written: dict[tuple[int, int], Written] = {}
         for chunk, prefix in zip(chunks, prefixes, strict=True):
             sequence = chunk.sequence
-            assert chunk.count > 0
-            assert chunk.start == sequence.computed, "a chunk begins where the last one ended"
+            _insist(chunk.count > 0 and chunk.start == sequence.computed, "a chunk begins where the last one ended")
             self.tokens_run += chunk.count
             if sequence.state is not State.DECODE or not chunk.samples:
                 self.prefill_run += chunk.count
             for position in range(chunk.start, chunk.start + chunk.count):
                 content = (sequence.request.domain, position, prefix[position])
                 place = sequence.blocks[position // self.block_size], position % self.block_size
-                assert written.setdefault(place, content) == content, "two sequences write to one slot"
+                _insist(written.setdefault(place, content) == content, "two sequences write to one slot")
                 self.blocks[place[0]][place[1]] = content
 
     def _check(self, chunk: Chunk, prefix: Many[bytes]) -> None:
@@ -133,7 +136,7 @@ class FakeRunner:
         for position in range(chunk.start + chunk.count):
             found = self._block(sequence, position).get(position % self.block_size)
             expected = (sequence.request.domain, position, prefix[position])
-            assert found == expected, f"{sequence.request.id} reads another's keys and values at {position}: {found}"
+            _insist(found == expected, f"{sequence.request.id} reads at {position} what is not its own: {found}")
 
     def _block(self, sequence: Sequence, position: int) -> dict[int, Written]:
         return self.blocks[sequence.blocks[position // self.block_size]]
@@ -242,6 +245,11 @@ def run_out(running: Engine, listener: Listener | None = None, *, most_steps: in
 
 
 _ids = count()
+
+
+def _insist(holds: bool, words: str) -> None:
+    if not holds:
+        raise Mistake(words)
 
 
 def _prefixes(sequence: Sequence) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The bench's instruments: a machine that notices mistakes, traces that follow from their seed, measures of fairness."""
+"""The bench's instruments: a machine that notices mistakes, traces that a seed makes again, measures of fairness."""
 
 from array import array
 from dataclasses import fields
