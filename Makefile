@@ -6,10 +6,10 @@ BIN := .venv/bin
 PORT ?= 8808
 ONCE ?=
 
-.PHONY: help run test check fmt lint types arch bench docs soak clean
+.PHONY: help run test check fmt lint types arch bench bench-llm check-gpu docs soak clean
 
 help: ## what each word does
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-7s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
 run: .venv/.run ## play the travel agent's day and stay up (ONCE=1: check and end)
 	@$(BIN)/pratique demo --port $(PORT) $(if $(ONCE),--once)
@@ -40,6 +40,13 @@ bench: .venv/.dev ## measure: calls against a bare proxy, sandboxes against none
 	@tests/with_engine.sh $(BIN)/python -m bench.walled
 	@tests/with_engine.sh $(BIN)/python -m bench.sandboxes
 	@tests/with_engine.sh $(BIN)/python -m bench.egress
+
+bench-llm: .venv/.dev ## measure the model against others: throughput, waiting, memory, and the gateway beside it (20 minutes)
+	@$(BIN)/python -m bench.llm
+	@$(BIN)/python -m bench.llm.isolation
+
+check-gpu: .venv/.dev ## the model's kernels and its table on a GPU, where one is at hand
+	@$(BIN)/python -m bench.llm.gpu
 
 docs: .venv/.dev ## the reference against the code, the examples by running them
 	@$(BIN)/python -m pytest tests/docs

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 HERE = Path(__file__).parent
 ECHO = [sys.executable, str(HERE / "echo.py")]
+PROGRAM = (sys.executable, "-P", "-m", "gateway")
 CALLERS = 32
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -29,6 +30,8 @@ class Target:
     token: str = ""
     prefix: str = ""
     """What a tool's public name begins with."""
+    state: Path = Path()
+    """The gateway's."""
 
     def cpu_s(self) -> float:
         """Processor seconds of the proxy's own process so far; the echo server's are its own."""
@@ -48,23 +51,24 @@ def proxy(port: int) -> Iterator[Target]:
 
 
 @contextmanager
-def gateway(port: int) -> Iterator[Target]:
-    """The gateway: token, schema, labels, Rego, sandbox, durable audit."""
+def gateway(
+    port: int, settings: str = "", *, name: str = "Pratique", program: Sequence[str] = PROGRAM
+) -> Iterator[Target]:
+    """The gateway: token, schema, labels, Rego, sandbox, durable audit; with more `settings`, run as this `program`."""
     with tempfile.TemporaryDirectory() as folder:
         state, config = Path(folder, "state"), Path(folder, "pratique.toml")
         command = json.dumps([sys.executable, "-c", (HERE / "echo.py").read_text()])  # no file: no mount, so sealed
         config.write_text(
             f'[gateway]\nlisten = "127.0.0.1:{port}"\n[server.bench]\ncommand = {command}\n'
-            f'pack = "{HERE / "bench.toml"}"\n'
+            f'pack = "{HERE / "bench.toml"}"\n{settings}'
         )
-        pratique = [sys.executable, "-P", "-m", "gateway"]
-        with _process([*pratique, "serve", "--config", str(config), "--state", str(state)]) as process:
+        with _process([*program, "serve", "--config", str(config), "--state", str(state)]) as process:
             _until_ready(port)
             to = json.dumps([f"d{place}" for place in range(CALLERS)])
             allow = ["--allow", f"bench.write(to in {to})", "--allow", "bench.look"]
-            grant = [*pratique, "grant", "--task", "bench", *allow, "--state", str(state), "--json"]
+            grant = [*PROGRAM, "grant", "--task", "bench", *allow, "--state", str(state), "--json"]
             granted = json.loads(subprocess.run(grant, check=True, capture_output=True).stdout)
-            yield Target(name="Pratique", port=port, pid=process.pid, token=granted["token"], prefix="bench__")
+            yield Target(name=name, port=port, pid=process.pid, token=granted["token"], prefix="bench__", state=state)
 
 
 @contextmanager

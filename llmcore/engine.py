@@ -102,7 +102,7 @@ class Engine:
         if group is None:
             return None
         self._settle(group)
-        return save(group, None)
+        return save(group, self.config.block_size, None)
 
     def take(self, id: str) -> Saved | None:
         """What it is now, with keys and values where they are at hand; here it ends. None: there is no such request."""
@@ -110,7 +110,7 @@ class Engine:
         if group is None:
             return None
         self._settle(group)
-        saved = save(group, self.runner.read_blocks)
+        saved = save(group, self.config.block_size, self.runner.read_blocks)
         self._abort(group, Finish.SUSPENDED, "suspended")
         return saved
 

@@ -85,8 +85,9 @@ class Runner(Protocol):
         """One pick for each chunk that samples, in their order."""
         ...
 
-    def read_blocks(self, blocks: Many[int]) -> bytes:
-        """The keys and values of device blocks, for a snapshot."""
+    def read_blocks(self, blocks: Many[int], filled: Many[int]) -> bytes:
+        """The keys and values of device blocks, for a snapshot: of each its first `filled` slots, and nothing of what
+        somebody else left behind them."""
         ...
 
     def write_blocks(self, blocks: Many[int], data: bytes) -> None:

@@ -6,12 +6,16 @@ output. The keys and values are a convenience; without them the tokens are compu
 
 from collections.abc import Callable
 from collections.abc import Sequence as Many
+from typing import TypeAlias
 
 from msgspec import Struct
 
 from llmcore.group import Group
 from llmcore.request import Finish, Request
 from llmcore.sequence import Logprob, Sequence, State
+
+ReadBlocks: TypeAlias = Callable[[Many[int], Many[int]], bytes]
+"""`Runner.read_blocks`."""
 
 
 class SavedSequence(Struct, frozen=True, kw_only=True):
@@ -41,20 +45,23 @@ class Saved(Struct, frozen=True, kw_only=True):
     """As the runner gave it, of blocks 0, 1, ... in order."""
 
 
-def save(group: Group, read_blocks: Callable[[Many[int]], bytes] | None) -> Saved:
+def save(group: Group, block_size: int, read_blocks: ReadBlocks | None) -> Saved:
     """What the group is now; with its keys and values, where they can be read and lie on the device."""
     on_device = all(sequence.state in (State.PREFILL, State.DECODE) for sequence in group.live)
     numbers: dict[int, int] = {}
+    filled: dict[int, int] = {}
     if read_blocks is not None and on_device:
         for sequence in group.live:
-            for block in sequence.blocks:
+            for place, block in enumerate(sequence.blocks):
                 numbers.setdefault(block, len(numbers))
+                slots = min(block_size, max(0, sequence.computed - place * block_size))
+                filled[block] = max(slots, filled.get(block, 0))
     running = group.live + group.unforked
     ended = group.hypotheses if group.is_beam else [each for each in group.sequences if each.finish is not None]
     return Saved(
         request=group.request,
         sequences=tuple(_saved(group, sequence, numbers) for sequence in [*running, *ended]),
-        kv=read_blocks(list(numbers)) if read_blocks is not None and numbers else None,
+        kv=read_blocks(list(filled), list(filled.values())) if read_blocks is not None and filled else None,
     )
 
 

@@ -122,7 +122,7 @@ def limits(exact: ModelRunner) -> Iterator[str]:
         refused = ", ".join(f"{count} refused as {code}" for code, count in found.refused.items()) or "none refused"
         clients = f"{crowd.CLIENTS} clients at once, a queue of {room}"
         yield f"- {clients}: {found.answered} answered, {refused}; {found.wall_s:.0f} s"
-    yield f"- decisions written for the audit log: {100 * crowd.log_share(exact):.3f} % of the processor time"
+    yield f"- decisions written for the audit log: {100 * crowd.log_share(exact):.4f} % of the processor time"
 
 
 def losses(exact: ModelRunner, rounded: ModelRunner) -> Iterator[str]:
@@ -132,7 +132,8 @@ def losses(exact: ModelRunner, rounded: ModelRunner) -> Iterator[str]:
     yield "\n## What int8 costs\n"
     texts = " and ".join(f"`{name}`" for name in quality.TEXTS)
     change = 100 * (second / first - 1)
-    yield f"Perplexity of {len(ids):,} tokens of {texts}: {first:.2f} in float32, {second:.2f} in int8 ({change:+.1f} %)."
+    yield f"Perplexity of {len(ids):,} tokens of {texts}:"
+    yield f"{first:.2f} in float32, {second:.2f} in int8 ({change:+.1f} %)."
 
 
 def _runner(quantize: str | None) -> ModelRunner:
@@ -146,8 +147,8 @@ def _heading(repeats: int) -> str:
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return (
         f"# The model's speed\n\n`make bench-llm`, {datetime.now(UTC):%Y-%m-%d}, revision {revision}, torch "
-        f"{torch.__version__}, {len(names)} cores of {names[0].partition(':')[2].strip()}. SmolLM2-135M-Instruct, greedy: "
-        f"8 requests, 256 of 360 prompt tokens alike, 32 new. {repeats} repeats, engines taking turns; medians."
+        f"{torch.__version__}, {len(names)} cores of {names[0].partition(':')[2].strip()}.\nSmolLM2-135M-Instruct, "
+        f"greedy: 8 requests, 256 of 360 prompt tokens alike, 32 new. {repeats} repeats, engines taking turns; medians."
     )
 
 

@@ -58,13 +58,23 @@ def outcome_of(policy: str, jobs: list[Job], played: Played, alone_s: dict[str, 
     )
 
 
-def bound(jobs: list[Job], config: EngineConfig) -> float:
-    """VTC's: 2 max(w_p L, w_q M). A preempted sequence computes its output again, so L is the longest of both."""
-    longest = max(
-        sum(len(turn.tokens) + turn.max_tokens for turn in (job.turns if job.is_loop else job.turns[:1]))
-        for job in jobs
+def bound(jobs: list[Job], config: EngineConfig, *, running_tokens: int | None = None) -> float:
+    """VTC's: 2 max(w_p L, w_q M). A preempted sequence computes its output again, so L is the longest of both.
+
+    `running_tokens` is M, the most that those who run at once come to have; None: what fits KV memory. Where prompts
+    share blocks, or more are started than will fit, they come to have more.
+    """
+    memory = config.num_blocks * config.block_size
+    return 2 * max(
+        PREFILL_WEIGHT * longest(jobs), DECODE_WEIGHT * (memory if running_tokens is None else running_tokens)
     )
-    return 2 * max(PREFILL_WEIGHT * longest, DECODE_WEIGHT * config.num_blocks * config.block_size)
+
+
+def longest(jobs: list[Job]) -> int:
+    """Tokens of prompt and output together."""
+    loops = (sum(len(turn.tokens) + turn.max_tokens for turn in job.turns) for job in jobs if job.is_loop)
+    others = (len(turn.tokens) + turn.max_tokens for job in jobs if not job.is_loop for turn in job.turns)
+    return max((*loops, *others))
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """`python -m bench.llm.gpu`, or `make check-gpu`: the kernels' correctness on a GPU, and what an 8B shape makes of it.
 
 Limits are measured where it runs: a decode step against its bytes over the rate of a large copy, a prefill against its
-operations over the rate of a large matrix product. Random weights in bfloat16, those of transformers' continuous batching
-too. Without a GPU it says so and ends well.
+operations over the rate of a large matrix product. Weights are random, in bfloat16, as are those of transformers'
+continuous batching. Without a GPU it says so and ends well.
 """
 
 import gc
@@ -42,8 +42,9 @@ def main() -> None:
 
 
 def _table() -> Iterator[str]:
-    yield f"# The model's speed on a GPU\n\n`make check-gpu`, {datetime.now(UTC):%Y-%m-%d}, {torch.cuda.get_device_name()}, "
-    yield f"torch {torch.__version__}. An 8B shape, random weights, bfloat16; medians of {REPEATS}.\n"
+    yield "# The model's speed on a GPU\n"
+    yield f"`make check-gpu`, {datetime.now(UTC):%Y-%m-%d}, {torch.cuda.get_device_name()}, torch {torch.__version__}."
+    yield f"An 8B shape, random weights, bfloat16; medians of {REPEATS}.\n"
     runner = ModelRunner.random(LLAMA_8B, num_blocks=BLOCKS, device="cuda", dtype="bfloat16", attention="auto")
     decode, prefill, rate = _decode_share(runner), _prefill_share(runner), _ours(runner)
     del runner

@@ -1,7 +1,7 @@
 """How long a short request waits for its first token while a prompt of 4,000 tokens is computed.
 
-Short requests come at regular times while it runs. Turned by hand, so one that comes in the middle of a step is given to
-the engine at the step's end, and its wait counts from when it came.
+Short requests come at regular times while it runs. The engine is turned by hand, so one that comes in the middle of a
+step is submitted at its end, and its wait counts from when it came.
 """
 
 import time
@@ -67,7 +67,6 @@ def _crowded(runner: ModelRunner, budget: int | None, number: int) -> list[float
             name = f"s{len(came)}"
             came[name] = min(due.pop(0), time.perf_counter())
             assert turned.submit(request(name, text(700 + len(came), SHORT), 1)) is None
-        for event in turned.step():
-            if isinstance(event, Advanced) and event.sequence.request.id in came:
-                waits.append(time.perf_counter() - came[event.sequence.request.id])
+        names = [event.sequence.request.id for event in turned.step() if isinstance(event, Advanced)]
+        waits += [time.perf_counter() - came[name] for name in names if name in came]
     return waits

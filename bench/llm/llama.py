@@ -43,7 +43,9 @@ json.dump(found, sys.stdout)
 
 
 def is_here() -> bool:
-    return PYTHON.exists() and subprocess.run([PYTHON, "-c", "import llama_cpp"], capture_output=True).returncode == 0
+    if not PYTHON.exists():
+        return False
+    return subprocess.run([PYTHON, "-c", "import llama_cpp"], check=False, capture_output=True).returncode == 0
 
 
 def rows(threads: int, repeats: int) -> Iterator[str]:
@@ -59,7 +61,5 @@ def rows(threads: int, repeats: int) -> Iterator[str]:
     for place, sharing in enumerate(("off", "warm")):
         rates = sorted(TOKENS / one[place][0] for one in found)
         wall = TOKENS / statistics.median(one[place][1] for one in found)
-        yield (
-            f"| llama.cpp, 4 bits, one by one | {sharing} | {statistics.median(rates):.1f} ({rates[0]:.1f} to {rates[-1]:.1f}) "
-            f"| {wall:.1f} | | |"
-        )
+        spread = f"{statistics.median(rates):.1f} ({rates[0]:.1f} to {rates[-1]:.1f})"
+        yield f"| llama.cpp, 4 bits, one by one | {sharing} | {spread} | {wall:.1f} | | |"

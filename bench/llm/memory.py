@@ -1,4 +1,4 @@
-"""A decode step of one sequence against what memory allows: the bytes it must read over the rate at which they can be."""
+"""A decode step of one sequence against what memory allows: the bytes it must read, at the rate that was measured."""
 
 import statistics
 import time

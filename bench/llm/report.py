@@ -113,9 +113,10 @@ def _legend(setting: Setting) -> str:
     return (
         "The Jain index is of service (prompt tokens, and output tokens twice) in windows of "
         f"{WINDOW_S:.0f} s, among tenants that had\nsomething waiting throughout; the mean over windows. The gap is "
-        "the most by which one tenant's service ran ahead of\nanother's while both had something waiting: VTC bounds "
-        f"it by 2 max(w_p L, w_q M), here {setting.bound:,.0f}; the others have\nno bound. Output is counted over the "
-        "time in which there was something to do. Spared: prompt tokens that the\nprefix cache had."
+        "the most by which one tenant's service ran ahead of\nanother's while both had something waiting. VTC bounds "
+        f"it by 2 max(w_p L, w_q M), here {setting.bound:,.0f} (M: what KV memory\nholds); the others have no bound. "
+        "Output is counted over the time in which there was something to do. Spared: prompt\ntokens that the prefix "
+        "cache had."
     )
 
 

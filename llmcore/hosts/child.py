@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG: Final = 1
 def main(build: Build = build_service) -> int:
     """Serve one engine until the parent says stop; the exit status."""
     _die_with_the_parent()
-    source, sink = sys.stdin.buffer, _taken_output()
+    source, sink = _taken_input(), _taken_output()
     first = read_frame(source)
     if first is None:
         return 1
@@ -56,6 +56,11 @@ def _listen(source: BinaryIO, inbox: SimpleQueue[ToEngine]) -> None:
         for message in to_engine.decode(frame):
             inbox.put(message)
     os._exit(1)  # nobody is left to answer, and the main thread may be deep in a kernel
+
+
+def _taken_input() -> BinaryIO:
+    """The pipe from the parent. Not `sys.stdin`: an interpreter that ends closes that, and dies of a thread in it."""
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
 
 
 def _taken_output() -> BinaryIO:

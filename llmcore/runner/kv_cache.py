@@ -65,9 +65,14 @@ class KvCache:
         """(host block, device block)."""
         _move(self._host, self._device, pairs)
 
-    def read(self, blocks: Sequence[int]) -> bytes:
-        """Keys and values of all layers; as long as `len(blocks)` times `Shape.block_bytes`."""
+    def read(self, blocks: Sequence[int], filled: Sequence[int]) -> bytes:
+        """Keys and values of all layers; as long as `len(blocks)` times `Shape.block_bytes`.
+
+        Beyond a block's `filled` slots lies what its last owner left there: zeros are read.
+        """
         found = self._device[:, :, list(blocks)].to(HOST).contiguous()
+        for place, slots in enumerate(filled):
+            found[:, :, place, :, slots:] = 0
         return found.view(torch.uint8).numpy().tobytes()
 
     def write(self, blocks: Sequence[int], data: bytes) -> None:

@@ -155,8 +155,8 @@ class ModelRunner(Runner):
 
     @override
     @torch.inference_mode()
-    def read_blocks(self, blocks: Many[int]) -> bytes:
-        return self.cache.read(blocks)
+    def read_blocks(self, blocks: Many[int], filled: Many[int]) -> bytes:
+        return self.cache.read(blocks, filled)
 
     @override
     @torch.inference_mode()

@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +33,7 @@ MODERN = ("modern", "modern__ask", {"prompt": "Say ahoy."})
 asking = pytest.mark.parametrize("asks", [REAL, LEGACY, MODERN], ids=["real", "legacy", "modern"])
 
 CODES = {"everything": "no_capability", "legacy": "upstream_failed", "modern": "not_mediated"}
-"""What an agent is told where its server gets no model: the first has no such tool then, the others ask all the same."""
+"""What an agent is told where its server gets no model: the first has no such tool then, the others ask in vain."""
 PACK = """
 [tool.ask]
 effect = "read"

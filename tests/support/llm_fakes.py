@@ -108,8 +108,9 @@ class FakeRunner:
             if chunk.samples
         ]
 
-    def read_blocks(self, blocks: Many[int]) -> bytes:
-        return msgpack.encode([list(self.blocks[block].items()) for block in blocks])
+    def read_blocks(self, blocks: Many[int], filled: Many[int]) -> bytes:
+        kept = zip(blocks, filled, strict=True)
+        return msgpack.encode([[one for one in self.blocks[block].items() if one[0] < slots] for block, slots in kept])
 
     def write_blocks(self, blocks: Many[int], data: bytes) -> None:
         contents = msgpack.decode(data, type=list[list[tuple[int, tuple[str, int, bytes]]]])

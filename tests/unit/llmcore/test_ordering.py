@@ -90,6 +90,30 @@ def test_a_tenant_alone_gets_the_whole_machine(policy: str) -> None:
     assert len(runner.plans) <= 12 * 8 / 4 + 3
 
 
+def test_one_step_that_starts_many_does_not_start_them_all_for_one_tenant() -> None:
+    runner = FakeRunner(64)
+    running = engine(runner, ordering=Vtc(), max_running=4, max_step_tokens=64)
+    for tenant in "ab":
+        for n in range(4):
+            running.submit(request([9, 8, 7, n], tenant=tenant, max_tokens=8))
+    running.step()
+
+    assert sorted(chunk.sequence.request.tenant for chunk in runner.plans[0].chunks) == ["a", "a", "b", "b"]
+
+
+def test_who_is_next_and_finds_no_room_is_not_overtaken() -> None:
+    running = engine(FakeRunner(10), ordering=Fifo())
+    running.submit(request([5, 6, 7, 8], id="first", tenant="a", max_tokens=16))
+    running.step()
+    running.submit(request(range(10, 45), id="large", tenant="b", max_tokens=2))
+    for n in range(40):
+        running.submit(request([50, n], id=f"small{n}", tenant="c", max_tokens=4))
+        running.step()
+
+    started = [each.request for each in running.decisions() if each.kind == "started"]
+    assert started[:3] == ["first", "large", "small0"]
+
+
 def test_an_unknown_policy_is_told_with_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"'lottery'; there are vtc, fifo"):
         ordering_named("lottery")

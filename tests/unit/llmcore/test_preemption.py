@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from support.llm_fakes import FakeRunner, engine, request, run_out
+from support.llm_fakes import FakeRunner, Listener, engine, request, run_out
 
 from llmcore.ordering import POLICIES, ordering_named
 from llmcore.request import Request, Sampling
@@ -131,3 +131,33 @@ def test_the_oldest_is_never_preempted() -> None:
     run_out(running)
 
     assert "q0" not in {each.request for each in running.decisions() if each.kind == "preempted"}
+
+
+def test_what_fits_exactly_is_not_preempted() -> None:
+    running = engine(FakeRunner(3))
+    assert running.submit(request(5, id="two", n=2, max_tokens=3, sampling=DRAWN)) is None
+    run_out(running)
+
+    assert running.look(0).preemptions == 0
+
+
+def test_restored_keys_and_values_do_not_overwrite_what_is_being_swapped_out() -> None:
+    before = engine(FakeRunner(32))
+    before.submit(request([30, 31, 32, 33, 34], id="back", tenant="b", max_tokens=8))
+    for _ in range(3):
+        before.step()
+    saved = before.take("back")
+    assert saved is not None
+    runner = FakeRunner(9, host_blocks=9)
+    running = engine(runner, ordering=ordering_named("vtc"), preemption="swap")
+    for n in range(2):
+        running.submit(request([5 + n, 6, 7, 8], id=f"q{n}", tenant="a", max_tokens=24))
+    listener = Listener()
+    while sum(not block.references for block in running.look(0).blocks) > 1:  # the next to grow finds one block
+        listener.hear(running.step())
+    assert running.restore(saved.request, saved) is None
+
+    run_out(running, listener)
+
+    assert runner.swapped
+    assert [len(said.tokens[0]) for said in listener.said.values()] == [24, 24, 8]

@@ -64,12 +64,26 @@ def test_what_was_swapped_out_comes_back_into_other_blocks() -> None:
 def test_what_was_read_can_be_written_into_another_cache(blocks: list[int], dtype: torch.dtype) -> None:
     made = cache(dtype=dtype)
 
-    data = made.read(blocks)
+    data = made.read(blocks, [4] * len(blocks))
     other = cache(num_blocks=9, dtype=dtype)
     other.write([8 - number for number in blocks], data)
 
     assert len(data) == len(blocks) * SHAPE.block_bytes(4) // 4 * dtype.itemsize
     assert all(same(block(other, 8 - number), block(made, number)) for number in blocks)
+
+
+@pytest.mark.promise("llm.snapshot-its-own")
+def test_what_another_left_behind_a_blocks_filled_slots_is_not_read() -> None:
+    made = cache()
+
+    other = cache()
+    other.write([0, 1], made.read([2, 3], [4, 1]))
+
+    assert same(block(other, 0), block(made, 2))
+    for mine, theirs in zip(block(made, 3), block(other, 1), strict=True):
+        assert torch.equal(mine[:, :1], theirs[:, :1])
+        assert not theirs[:, 1:].any()
+        assert mine[:, 1:].any()
 
 
 def test_bytes_of_another_length_are_not_written() -> None:

@@ -1,0 +1,56 @@
+"""A gateway with a model that has been closed leaves nothing of it: no thread, no process, no descriptor, no file."""
+
+import os
+import sys
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.tiny_llm import ENDLESS, harboured, tiny_model
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What this process has of its own."""
+
+    threads: Counter[str]
+    """By name; the event loop's own pool, which lives as long as the loop, is not among them."""
+    children: frozenset[int]
+    descriptors: int
+    switch_interval_s: float
+
+
+def remains() -> Remains:
+    threads = Counter(thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_"))
+    listed = [place.read_text().split() for place in Path("/proc/self/task").glob("*/children")]
+    children = frozenset(int(pid) for pids in listed for pid in pids)
+    return Remains(threads, children, len(os.listdir("/proc/self/fd")), sys.getswitchinterval())
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+async def test_a_gateway_that_was_closed_leaves_nothing_of_its_model(
+    tmp_path: Path, isolation: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_model(tmp_path / "models" / "tiny")
+    await lived_through(tmp_path / "first", folder, isolation)  # what libraries keep for good is there by now
+    before = remains()
+    suspended = await lived_through(tmp_path / "state", folder, isolation)
+    assert remains() == before
+    kept = [path.name for path in (tmp_path / "state" / "generations").rglob("*") if path.is_file()]
+    assert kept == [f"{suspended}.snapshot"], "and of its generations what was suspended, for its owner"
+    assert "Fatal Python error" not in capfd.readouterr().err
+
+
+async def lived_through(state: Path, folder: Path, isolation: str) -> str:
+    """Every end that a generation may have; the id of the one that was suspended."""
+    async with harboured(state, folder, kv_memory_mb=64, isolation=isolation) as port:
+        assert await port.says()
+        assert (await port.refused("Xebec")).code == "upstream_failed"
+        gone, suspended = await port.begun("Gone", ENDLESS), await port.begun("Suspended", ENDLESS)
+        await gone.stream.close()
+        await port.act(suspended.id, "suspend")
+        assert (await suspended.ended()).code == "suspended"
+        await port.until(lambda sequences: not sequences)
+        return suspended.id
