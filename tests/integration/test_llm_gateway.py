@@ -139,7 +139,7 @@ async def test_what_the_model_says_carries_what_its_holder_has_read(tmp_path: Pa
         assert secret.bare().flows_to(label.bare())
 
 
-@pytest.mark.promise("llm.revoked-stops")
+@pytest.mark.promise("revoked-generation-ends")
 async def test_a_revoked_token_ends_its_generation(tmp_path: Path) -> None:
     async with modelled(tmp_path) as at:
         granted = await at.grant()
@@ -158,7 +158,7 @@ async def test_a_revoked_token_ends_its_generation(tmp_path: Path) -> None:
         assert seen["sequences"] == []
 
 
-@pytest.mark.promise("llm.client-gone-frees")
+@pytest.mark.promise("gone-client-cancels")
 async def test_a_client_that_leaves_frees_its_blocks(tmp_path: Path) -> None:
     async with modelled(tmp_path) as at:
         granted = await at.grant()
