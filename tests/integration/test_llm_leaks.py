@@ -34,7 +34,7 @@ async def test_a_gateway_that_was_closed_leaves_nothing_of_its_model(
     tmp_path: Path, isolation: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tiny_model(tmp_path / "models" / "tiny")
-    await lived_through(tmp_path / "first", folder, isolation)  # what libraries keep for good is there by now
+    await lived_through(tmp_path / "first", folder, "thread")  # what libraries keep for good is there by now
     before = remains()
     suspended = await lived_through(tmp_path / "state", folder, isolation)
     assert remains() == before
