@@ -290,7 +290,7 @@ async def _open(
     gateway: Running, authority: Authority, bound: socket.socket, closing: contextlib.AsyncExitStack
 ) -> None:
     """The doors: agents, programs of the model, operators and their browsers; and what happens by itself."""
-    model_desk = gateway.mounted.desk(gateway.memory) if gateway.mounted else None
+    model_desk = gateway.mounted.desk if gateway.mounted else None
     office = Office(
         control=gateway.control,
         desk=gateway.desk,

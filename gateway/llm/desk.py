@@ -42,6 +42,8 @@ class LlmDesk:
     new_id: Callable[[str], str]
     _summaries: dict[str, str] = field(default_factory=dict)
     """By ticket; empty where the model had nothing to say."""
+    _explaining: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One at a time: nothing is explained twice."""
 
     async def seen(self) -> JSONObject:
         try:
@@ -75,11 +77,12 @@ class LlmDesk:
         """Have the model say what each call that waits is about; one after the other, and each once."""
         if not self.of.options.summaries:
             return
-        for ticket in tickets.listed(self.reader, state=TicketState.PENDING, limit=100):
-            if ticket.id not in self._summaries:
-                self._summaries[ticket.id] = await self._explained(ticket)
-                while len(self._summaries) > MOST_SUMMARIES:
-                    del self._summaries[next(iter(self._summaries))]
+        async with self._explaining:
+            for ticket in tickets.listed(self.reader, state=TicketState.PENDING, limit=100):
+                if ticket.id not in self._summaries:
+                    self._summaries[ticket.id] = await self._explained(ticket)
+                    while len(self._summaries) > MOST_SUMMARIES:
+                        del self._summaries[next(iter(self._summaries))]
 
     async def _explained(self, ticket: Ticket) -> str:
         try:

@@ -37,6 +37,7 @@ class Mounted:
 
     model: Model
     road: LlmRoad
+    desk: LlmDesk
 
     @staticmethod
     def of(
@@ -58,7 +59,8 @@ class Mounted:
             clock=memory.clock,
             cache=options.cache / "models",
         )
-        return Mounted(model=model, road=LlmRoad(of=model, memory=memory))
+        road = LlmRoad(of=model, memory=memory)
+        return Mounted(model=model, road=road, desk=LlmDesk(of=model, road=road, reader=memory.reader, new_id=new_id))
 
     def limits(self) -> ServerOptions:
         """What the books must know of the server: how long a request may take, how large its answer may be."""
@@ -69,9 +71,6 @@ class Mounted:
 
     def sampler(self, corridor: Callable[[], AgentCorridor]) -> ServerSampler:
         return ServerSampler(corridor_of=corridor, of=self.model)
-
-    def desk(self, memory: Memory) -> LlmDesk:
-        return LlmDesk(of=self.model, road=self.road, reader=memory.reader, new_id=new_id)
 
     async def offer(self, definitions: Definitions, by: str) -> None:
         """Pin our own tools as they are in this version; what changed with it needs nobody's word."""

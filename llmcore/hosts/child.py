@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG: Final = 1
 def main(build: Build = build_service) -> int:
     """Serve one engine until the parent says stop; the exit status."""
     _die_with_the_parent()
-    source, sink = sys.stdin.buffer, _taken_output()
+    source, sink = _taken_input(), _taken_output()
     first = read_frame(source)
     if first is None:
         return 1

@@ -1,6 +1,7 @@
 """The gateway's own model through the whole corridor: the official client, real tokens, the real SmolLM2."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import openai
@@ -8,9 +9,11 @@ import pytest
 from openai import AsyncOpenAI
 from support.live import OPERATOR, connected
 from support.llm import Modelled, modelled
+from support.pages import REPOSITORY
 
-from gateway.options import ExtractOptions
+from gateway.options import ExtractOptions, Mount, ServerOptions
 
+SERVERS = REPOSITORY / "tests" / "servers"
 QUESTION = [{"role": "user", "content": "Name three colours."}]
 
 
@@ -147,14 +150,15 @@ async def test_a_revoked_token_ends_its_generation(tmp_path: Path) -> None:
             stream = await model.completions.create(
                 model="smollm2", prompt="Once upon a time", max_tokens=4_000, stream=True, temperature=0.9
             )
+            await anext(aiter(stream))
+            await at.gateway.control.revoke(granted.task.id, by=OPERATOR)
             with pytest.raises(openai.APIError):
-                async for _ in stream:
-                    await at.gateway.control.revoke(granted.task.id, by=OPERATOR)
+                _ = [chunk async for chunk in stream]
         await at.gateway.pipeline.drain()
 
         (outcome,) = at.events("effect.outcome")
         assert outcome.verdict == "error"
-        seen = await at.gateway.mounted.desk(at.gateway.memory).seen()  # type: ignore[union-attr]
+        seen = await at.gateway.mounted.desk.seen()  # type: ignore[union-attr]
         assert seen["sequences"] == []
 
 
@@ -171,7 +175,7 @@ async def test_a_client_that_leaves_frees_its_blocks(tmp_path: Path) -> None:
             await stream.close()
         await at.gateway.pipeline.drain()
 
-        seen = await at.gateway.mounted.desk(at.gateway.memory).seen()  # type: ignore[union-attr]
+        seen = await at.gateway.mounted.desk.seen()  # type: ignore[union-attr]
         assert seen["sequences"] == []
         assert all(block["references"] == 0 for block in seen["blocks"])
 
@@ -244,3 +248,25 @@ async def test_a_suspended_generation_goes_on_after_a_restart_token_for_token_an
                 await model.post(f"/generations/{generation}/resume", cast_to=object, body={})
 
         assert resumed.choices[0].text == whole.choices[0].text
+
+
+async def test_a_call_that_waits_for_a_person_carries_the_models_words_and_their_cost_is_on_record(
+    tmp_path: Path,
+) -> None:
+    sdk = ServerOptions(
+        name="sdk",
+        command=(sys.executable, "-P", str(SERVERS / "sdk.py"), "legacy"),
+        mounts=(Mount(path=SERVERS),),
+    )
+    async with modelled(tmp_path, sdk, hold_s=0.0, summaries=True) as at:
+        granted = await at.grant("sdk.*", tokens=None)
+        async with connected(f"{at.gateway.url}/mcp", granted.token, "auto") as agent:
+            waiting = await agent.call_tool("sdk__echo", {"text": "Wire EUR 900 to DE89370400440532013000"})
+        desk = at.gateway.mounted.desk  # type: ignore[union-attr]
+        await desk.explain_pending()
+
+        assert waiting.is_error
+        (explained,) = [event for event in at.events("approval.explained") if event.ticket]
+        assert desk.summary(explained.ticket) == (explained.payload or {})["summary"] != ""
+        assert (explained.payload or {})["tokens"] > 0
+        assert left(at, granted.task.id) == {}  # the agent did not pay for it

@@ -16,14 +16,14 @@ class Remains:
     """What this process has of its own."""
 
     threads: Counter[str]
-    """By name; the event loop's own pool, which lives as long as the loop, is not among them."""
+    """By name; the event loop's own are not among them: a pool that lives as long as it, and waits for children."""
     children: frozenset[int]
     descriptors: int
     switch_interval_s: float
 
 
 def remains() -> Remains:
-    threads = Counter(thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_"))
+    threads = Counter(thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio"))
     listed = [place.read_text().split() for place in Path("/proc/self/task").glob("*/children")]
     children = frozenset(int(pid) for pids in listed for pid in pids)
     return Remains(threads, children, len(os.listdir("/proc/self/fd")), sys.getswitchinterval())
