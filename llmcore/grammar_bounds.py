@@ -7,6 +7,7 @@ cost it minutes before any of its limits is reached: `multipleOf: 9999991` build
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Final
@@ -44,6 +45,8 @@ _WORDS: Final = frozenset(
     {"title", "description", "default", "examples", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly"}
 )
 """They say something to people and nothing to a grammar."""
+_COUNT: Final = re.compile(r"\{([\d, ]++)\}")
+"""It looks no further than the braces can be a count: to judge a regex takes time in its length alone."""
 KEYWORDS: Final = _SCHEMAS | _LISTS | _MAPS | _COUNTS.keys() | _PLAIN | _WORDS
 
 
@@ -225,8 +228,8 @@ def _class_end(regex: str, at: int) -> int:
 
 def _count(regex: str, at: int) -> tuple[int, int] | None:
     """Where `{m,n}` ends and its larger number; None: these are plain braces."""
-    end = regex.find("}", at)
-    numbers = regex[at + 1 : end].replace(" ", "").split(",") if end > 0 else []
-    if not numbers or not all(each.isdecimal() or not each for each in numbers) or not numbers[0]:
+    found = _COUNT.match(regex, at)
+    numbers = found[1].replace(" ", "").split(",") if found else []
+    if found is None or not numbers[0]:
         return None
-    return end + 1, max(int(each[:12]) for each in numbers if each)
+    return found.end(), max(int(each[:12]) for each in numbers if each)

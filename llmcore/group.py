@@ -38,7 +38,7 @@ class Group:
     hypotheses: list[Sequence] = field(default_factory=list)
     """Of a beam search: what has ended, best first."""
     passed_over: int = 0
-    """Steps in a row in which it had a prompt to compute and got no part of the budget."""
+    """Steps in a row in which it had a prompt to compute and got nothing, or little, for others' sake."""
     kv: bytes | None = None
     """Of a restored request: keys and values to write when it starts; `sequences` count their blocks from 0 in it."""
     cause: str = ""

@@ -77,5 +77,6 @@ class Preemption:
             return False
         if self._config.preemption == "swap":
             return True
-        tokens = sum(sequence.computed for sequence in group.live)
+        price = self._config.price
+        tokens = sum(sequence.computed * price(sequence.computed / 2) for sequence in group.live)
         return 2 * blocks * self._config.swap_block_s <= tokens * self._config.recompute_token_s

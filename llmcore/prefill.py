@@ -1,8 +1,11 @@
 """How prompts share what a step has left: in chunks, the shortest first, each prefix once.
 
-A short prompt does not wait behind a long one, and a long one is not passed over for more than `PATIENCE` steps. A
-prompt whose next block another fills in this very step lets it, and finds it in the next: that is never dearer than to
-compute it twice, and it cannot go on for long, since the other gets on with every step that is waited for.
+A short prompt waits neither behind a long one nor with it: where somebody's first token comes of a step, prompts that
+will not end in it have little of it, so that it is soon over. In return one step of `PATIENCE` + 1 begins with whoever
+was passed over for the longest: so of `n` prompts each goes first at least once in `n (PATIENCE + 1)` steps.
+
+A prompt whose next block another fills in this very step lets it, and finds it in the next: that is never dearer than
+to compute it twice, and it cannot go on for long, since the other gets on with every step that is waited for.
 """
 
 from llmcore.block_table import BlockTables
@@ -13,7 +16,10 @@ from llmcore.sequence import Sequence, State
 from llmcore.step import Step
 
 PATIENCE = 4
-"""Steps that a prompt may be passed over by shorter ones before it goes first."""
+"""Steps that a prompt may be passed over by shorter ones, and that shorter ones then have again."""
+LEAST = 0.25
+"""Of a step's budget: what prompts have at least, however much is decoded; and what those of them that go on have at
+most beside one that ends."""
 
 
 class Prefill:
@@ -23,12 +29,15 @@ class Prefill:
         self._config = config
         self._tables = tables
         self._pool = tables.pool
+        self._steps = 0
+        """Since one began with who had been passed over."""
 
     def fill(self, step: Step, running: list[Group]) -> None:
         """One chunk a group: its sequences go one after the other, so that each finds what the last one computed."""
-        groups = [each for each in running if each not in step.returned and next_prefill(each) is not None]
-        groups.sort(key=_urgency)
-        for group in groups:
+        least = LEAST * self._config.max_step_tokens
+        step.budget = max(step.budget, least)
+        step.kept = step.budget - least
+        for group in self._queue([each for each in running if each not in step.returned]):
             while (sequence := next_prefill(group)) is not None and self.adopt(group, sequence):
                 pass  # that may have been all that it lacked
             if sequence is None:
@@ -37,7 +46,8 @@ class Prefill:
             if key is not None and key in step.computing:
                 continue  # another fills that very block in this step: to wait for it is cheaper than to do it twice
             count = self._chunk_size(group, sequence, step)
-            group.passed_over = 0 if count else group.passed_over + 1
+            gave_way = step.ends_prompt and count < sequence.uncomputed
+            group.passed_over = 0 if count and not gave_way else group.passed_over + 1
             if count:
                 self._run_chunk(group, sequence, count, step)
                 if key is not None:
@@ -51,27 +61,49 @@ class Prefill:
             sequence.cached += spared
         return spared
 
+    def _queue(self, running: list[Group]) -> list[Group]:
+        """Those with a prompt, in the order in which they are given their chunks."""
+        queue = [group for group in running if next_prefill(group) is not None]
+        queue.sort(key=lambda group: (group.uncomputed, group.arrival))
+        self._steps += 1
+        if self._steps > PATIENCE and queue:
+            late = max(queue, key=lambda group: (group.passed_over, -group.arrival))
+            if late.passed_over >= PATIENCE:
+                queue.remove(late)
+                queue.insert(0, late)
+                self._steps = 0
+        return queue
+
     def _chunk_size(self, group: Group, sequence: Sequence, step: Step) -> int:
         """How many of its tokens run in this step."""
         count = left = sequence.uncomputed
         if self._config.chunked:
-            count = min(count, step.budget)
-        elif step.prompts and count + len(group.unforked) > step.budget:
+            count = min(count, step.room, self._affordable(sequence, step))
+        elif step.prompts and (count > self._affordable(sequence, step) or count + len(group.unforked) > step.room):
             return 0
         count = min(count, (len(sequence.blocks) + self._pool.available) * self._config.block_size - sequence.computed)
         if count < left:
             return count if self._config.chunked else 0
         if group.is_searching:
             return left - 1  # all beams run their last token in one step
-        if self._config.chunked and not group.is_beam and count + len(group.unforked) > step.budget:
+        if self._config.chunked and not group.is_beam and count + len(group.unforked) > step.room:
             return count - 1  # all samples draw from the same logits: there must be room for the last token of each
         return count
+
+    def _affordable(self, sequence: Sequence, step: Step) -> int:
+        """Its tokens that the budget pays for; the first of a step gets on in any case."""
+        price = self._config.price(sequence.computed)
+        count = round(step.budget / price)
+        if step.ends_prompt and count < sequence.uncomputed:
+            count = round((step.budget - step.kept) / price)
+        return max(count, 0 if step.prompts else 1)
 
     def _run_chunk(self, group: Group, sequence: Sequence, count: int, step: Step) -> None:
         self._tables.grow(sequence, sequence.computed + count)
         chunk = Chunk(sequence, sequence.computed, count)
         step.run(group, chunk)
         step.prompts += 1
+        step.ends_prompt |= chunk.samples
         if chunk.samples and not group.is_beam:
             for sample in group.unforked:
                 self._fork(group, sequence, sample, step)
@@ -98,10 +130,3 @@ def next_prefill(group: Group) -> Sequence | None:
         if sequence.state is State.PREFILL and sequence.uncomputed > held:
             return sequence
     return None
-
-
-def _urgency(group: Group) -> tuple[bool, int, int]:
-    """How prompts share the budget: whoever was passed over for long, by age; then the shortest."""
-    if group.passed_over >= PATIENCE:
-        return False, 0, group.arrival
-    return True, group.uncomputed, group.arrival

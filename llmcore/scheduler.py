@@ -7,6 +7,8 @@ A step, in this order:
     admit    the ordering's next start, while there are slots, and blocks for all they will compute
     prefill  what the budget leaves goes to prompts in chunks: the shortest first, but none is passed over for long
 
+A budget is of time, counted in tokens: it is how long whoever comes meanwhile waits.
+
 Nobody who waits takes anything from those who run; among those who run, the one with the greatest claim is never
 preempted, and everyone who was taken fits alone. So something always gets on, and everything ends.
 """
@@ -72,7 +74,7 @@ class Scheduler:
     def schedule(self) -> Step:
         """The next step; an empty one if there is nothing to do, or nothing that may be done now."""
         self.running.sort(key=self._ordering.claim)
-        step = Step(self._config.max_step_tokens)
+        step = Step(self._config)
         while True:
             self._decode(step)
             self._admit(step)

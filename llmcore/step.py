@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from llmcore.engine_config import EngineConfig
 from llmcore.group import Group
 from llmcore.plan import Chunk, Plan
 from llmcore.prefix_cache import Key
@@ -12,7 +13,13 @@ from llmcore.sequence import Sequence
 class Step:
     """A plan in the making."""
 
-    budget: int
+    config: EngineConfig
+    room: int = field(init=False)
+    """Tokens that it can still take."""
+    budget: float = field(init=False)
+    """What they may cost, in tokens that have nothing before them."""
+    kept: float = 0.0
+    """Of the budget: not for prompts that will not end in this step, where another does."""
     chunks: list[Chunk] = field(default_factory=list)
     swap_out: list[tuple[int, int]] = field(default_factory=list)
     swap_in: list[tuple[int, int]] = field(default_factory=list)
@@ -21,6 +28,8 @@ class Step:
     """Blocks, and the keys and values that restored groups bring for them; before the plan is run."""
     prompts: int = 0
     """Chunks of prompts among them."""
+    ends_prompt: bool = False
+    """Whether a prompt ends in it: somebody's first token comes of it."""
     computing: set[Key] = field(default_factory=set)
     """Of blocks that chunks of this step will fill, or go on filling."""
     returned: list[Group] = field(default_factory=list)
@@ -30,13 +39,18 @@ class Step:
     touched: set[Group] = field(default_factory=set)
     """Whose keys and values are written, moved or copied."""
 
+    def __post_init__(self) -> None:
+        self.room = self.config.max_step_tokens
+        self.budget = float(self.room)
+
     def bring_back(self, group: Group) -> None:
         self.returned.append(group)
         self.touched.add(group)
 
     def run(self, group: Group, chunk: Chunk) -> None:
         self.chunks.append(chunk)
-        self.budget -= chunk.count
+        self.room -= chunk.count
+        self.budget -= chunk.count * self.config.price(chunk.start)
         self.touched.add(group)
 
     @property

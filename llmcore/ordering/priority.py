@@ -14,7 +14,7 @@ from llmcore.ordering.ordering import Claim, Line
 class Priority:
     name = "priority"
 
-    def __init__(self, *, aging_s: float = 10.0) -> None:
+    def __init__(self, *, aging_s: float = 600.0) -> None:
         self._aging_s = aging_s
         self._line = Line(self.claim)
 

@@ -287,6 +287,7 @@ HOSTILE = {
     "repetitions in a schema": schema({"type": "string", "pattern": "((a{100}){100}){100}"}),
     "repetitions in a key": schema({"patternProperties": {"(a{1000}){1000}": {}}}),
     "more properties than are compiled in time": schema({"properties": {f"p{i}": {} for i in range(1_000)}}),
+    "braces that each might begin a count": schema({"type": "string", "pattern": "{" * 16_000 + "," * 16_000 + "}"}),
     "a great array": schema({"type": "array", "minItems": 10**9}),
     "references that double": schema(
         {
@@ -322,6 +323,9 @@ def test_a_hostile_grammar_is_refused(small: Model, name: str) -> None:
         (r"\x{9}{10001}", False),
         ("{a}{b}", True),
         ("a{}b{,9}c{x}", True),
+        ("a{ 9 , 99 }{999}", False),
+        ("{" * 4_999 + "," * 5_000 + "}", True),
+        ("{" * 5_000 + "," * 5_000 + "}", False),
     ],
 )
 def test_a_regex_is_as_large_as_its_repetitions_written_out(text: str, within: bool) -> None:
