@@ -18,8 +18,8 @@ from llmcore.step import Step
 PATIENCE = 4
 """Steps that a prompt may be passed over by shorter ones, and that shorter ones then have again."""
 LEAST = 0.25
-"""Of a step's budget: what prompts have at least, however much is decoded; and what those of them that go on have at
-most beside one that ends."""
+"""Of a step's budget: what prompts have of it at least, however much is decoded; what those of them that go on have of
+it at most beside one that ends; and what one may take beyond it to end, since another step would cost as much."""
 
 
 class Prefill:
@@ -78,25 +78,24 @@ class Prefill:
         """How many of its tokens run in this step."""
         count = left = sequence.uncomputed
         if self._config.chunked:
-            count = min(count, step.room, self._affordable(sequence, step))
-        elif step.prompts and (count > self._affordable(sequence, step) or count + len(group.unforked) > step.room):
+            count = min(count, self._affordable(sequence, step))
+        elif step.prompts and count + len(group.unforked) > self._affordable(sequence, step):
             return 0
         count = min(count, (len(sequence.blocks) + self._pool.available) * self._config.block_size - sequence.computed)
         if count < left:
             return count if self._config.chunked else 0
         if group.is_searching:
             return left - 1  # all beams run their last token in one step
-        if self._config.chunked and not group.is_beam and count + len(group.unforked) > step.room:
-            return count - 1  # all samples draw from the same logits: there must be room for the last token of each
+        if self._config.chunked and not group.is_beam and step.prompts and len(group.unforked) > step.budget - count:
+            return count - 1  # all samples draw from the same logits: the last token is run for each of them
         return count
 
     def _affordable(self, sequence: Sequence, step: Step) -> int:
-        """Its tokens that the budget pays for; the first of a step gets on in any case."""
+        """How many of its tokens the budget pays for. The first prompt of a step gets on in any case."""
         price = self._config.price(sequence.computed)
-        count = round(step.budget / price)
-        if step.ends_prompt and count < sequence.uncomputed:
-            count = round((step.budget - step.kept) / price)
-        return max(count, 0 if step.prompts else 1)
+        if sequence.uncomputed * price <= step.budget + LEAST * self._config.max_step_tokens:
+            return sequence.uncomputed
+        return max(round((step.budget - step.kept * step.ends_prompt) / price), 0 if step.prompts else 1)
 
     def _run_chunk(self, group: Group, sequence: Sequence, count: int, step: Step) -> None:
         self._tables.grow(sequence, sequence.computed + count)

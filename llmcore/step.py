@@ -14,10 +14,8 @@ class Step:
     """A plan in the making."""
 
     config: EngineConfig
-    room: int = field(init=False)
-    """Tokens that it can still take."""
     budget: float = field(init=False)
-    """What they may cost, in tokens that have nothing before them."""
+    """What is left of it, in tokens that have nothing before them."""
     kept: float = 0.0
     """Of the budget: not for prompts that will not end in this step, where another does."""
     chunks: list[Chunk] = field(default_factory=list)
@@ -40,8 +38,7 @@ class Step:
     """Whose keys and values are written, moved or copied."""
 
     def __post_init__(self) -> None:
-        self.room = self.config.max_step_tokens
-        self.budget = float(self.room)
+        self.budget = float(self.config.max_step_tokens)
 
     def bring_back(self, group: Group) -> None:
         self.returned.append(group)
@@ -49,7 +46,6 @@ class Step:
 
     def run(self, group: Group, chunk: Chunk) -> None:
         self.chunks.append(chunk)
-        self.room -= chunk.count
         self.budget -= chunk.count * self.config.price(chunk.start)
         self.touched.add(group)
 

@@ -12,7 +12,7 @@ STEPS = [
     step for step in re.split(r"\n\n|\n(?=\d+\. |- )", re.sub(r"```.*?```", "", TOUR, flags=re.DOTALL)) if "`" in step
 ]
 """Paragraphs and list items."""
-PATH = re.compile(r"`((?:gateway|policies|sandbox|audit)/[\w/]+\.py)`")
+PATH = re.compile(r"`((?:gateway|policies|sandbox|llmcore|audit)/[\w/]+\.py)`")
 NAME = re.compile(r"`((?:[A-Z]\w*\.)?[a-z_]\w*)\(\)`|`([A-Z][A-Za-z]+)`")
 
 
