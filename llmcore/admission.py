@@ -111,6 +111,11 @@ def objection(
             f"a prompt of {prompt} tokens and {width_of(request)} times {output} of output may need {most} KV blocks, "
             f"and there are {config.num_blocks}"
         )
+    if (share := quotas.of(request.tenant).max_blocks) is not None and most > share:
+        return RefusalCode.PROMPT_TOO_LONG, (
+            f"a prompt of {prompt} tokens and {width_of(request)} times {output} of output may need {most} KV blocks, "
+            f"and of the {config.num_blocks} there are you may hold {share}; ask for less"
+        )
     if len(waiting) >= config.max_waiting:
         return RefusalCode.OVERLOADED, f"{len(waiting)} requests wait already; try again later"
     demanded = sum(group.most_blocks for group in waiting)
@@ -120,7 +125,7 @@ def objection(
             f"{config.waiting_blocks}; try again later"
         )
     theirs = sum(group.tenant == request.tenant for group in waiting)
-    if reason := quotas.objection(request.tenant, waiting=theirs, blocks=most, now=now):
+    if reason := quotas.objection(request.tenant, waiting=theirs, now=now):
         return RefusalCode.QUOTA, reason
     return None
 

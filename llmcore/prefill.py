@@ -64,7 +64,7 @@ class Prefill:
     def _queue(self, running: list[Group]) -> list[Group]:
         """Those with a prompt, in the order in which they are given their chunks."""
         queue = [group for group in running if next_prefill(group) is not None]
-        queue.sort(key=lambda group: (group.uncomputed, group.arrival))
+        queue.sort(key=lambda group: (self._cost(group), group.arrival))
         self._steps += 1
         if self._steps > PATIENCE and queue:
             late = max(queue, key=lambda group: (group.passed_over, -group.arrival))
@@ -73,6 +73,10 @@ class Prefill:
                 queue.insert(0, late)
                 self._steps = 0
         return queue
+
+    def _cost(self, group: Group) -> float:
+        """Of what it has yet to compute, in tokens that have nothing before them."""
+        return sum(each.uncomputed * self._config.price(each.computed) for each in group.live)
 
     def _chunk_size(self, group: Group, sequence: Sequence, step: Step) -> int:
         """How many of its tokens run in this step."""

@@ -40,13 +40,11 @@ class Quotas:
             self._served.setdefault(tenant, deque()).append((now, tokens))
             self._sums[tenant] = self._sums.get(tenant, 0) + tokens
 
-    def objection(self, tenant: str, *, waiting: int, blocks: int, now: float) -> str:
-        """Why one more of its requests, of so many blocks at most, is refused; empty: it is not."""
+    def objection(self, tenant: str, *, waiting: int, now: float) -> str:
+        """Why one more of its requests is refused for now; empty: it is not."""
         quota = self.of(tenant)
         if quota.max_waiting is not None and waiting >= quota.max_waiting:
             return f"{waiting} of your requests wait already, and {quota.max_waiting} may; try again when one has ended"
-        if quota.max_blocks is not None and blocks > quota.max_blocks:
-            return f"it may need {blocks} KV blocks, and you may hold {quota.max_blocks}; ask for less output"
         if quota.tokens_per_minute is not None:
             used = self._in_last_minute(tenant, now)
             if used >= quota.tokens_per_minute:

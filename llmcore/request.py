@@ -79,7 +79,7 @@ class Finish(StrEnum):
 
 class RefusalCode(StrEnum):
     PROMPT_TOO_LONG = "prompt_too_long"
-    """Prompt and `max_tokens` do not fit the model's window."""
+    """Prompt and `max_tokens` do not fit the model's window, or the memory that is there for the tenant."""
     INVALID = "invalid"
     OVERLOADED = "overloaded"
     """The queue is full: by requests, or by the memory they will need."""

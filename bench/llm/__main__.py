@@ -9,14 +9,16 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
-from bench.llm import crowd, latency, llama, memory, ours, quality, torch_peers
+from bench.llm import crowd, elsewhere, latency, llama, memory, ours, quality, torch_peers, vllm_cpu
 from bench.llm.case import Case, Measured
 from bench.llm.workload import NUM_BLOCKS, TOKENS
+from llmcore.runner.loading.locate import locate
 from llmcore.runner.model_runner import ModelRunner
 
 ROOT = Path(__file__).parents[2]
@@ -47,18 +49,15 @@ def main() -> None:
 
 
 def throughput(exact: ModelRunner, rounded: ModelRunner, threads: int, *, repeats: int) -> Iterator[str]:
-    assert exact.folder is not None
-    cases = [
-        *torch_peers.cases(exact.folder),
-        *ours.cases("Pratique, float32", exact),
-        *ours.cases("Pratique, int8", rounded),
-    ]
-    found = [Measured() for _ in cases]
-    for number in range(repeats):
-        for case, measured in zip(cases, found, strict=True):
-            measured.add(case)
-            took = f"{measured.cpu_s[-1]:.1f} CPU seconds"
-            print(f"{number + 1}/{repeats}: {case.engine}, {case.sharing}: {took}", file=sys.stderr, flush=True)
+    with ExitStack() as stack:
+        peers, absences = _peers(exact, threads, stack)
+        cases = [*peers, *ours.cases("Pratique, float32", exact), *ours.cases("Pratique, int8", rounded)]
+        found = [Measured() for _ in cases]
+        for number in range(repeats):
+            for case, measured in zip(cases, found, strict=True):
+                measured.add(case)
+                took = f"{measured.cpu_s[-1]:.1f} CPU seconds"
+                print(f"{number + 1}/{repeats}: {case.engine}, {case.sharing}: {took}", file=sys.stderr, flush=True)
     right = found[0].answers
     yield f"\n## Throughput, {threads} thread{'s' if threads > 1 else ''}\n"
     columns = ("engine", "prefix", "tokens per CPU second (least to most)", "per wall second", "to the best torch peer")
@@ -72,14 +71,25 @@ def throughput(exact: ModelRunner, rounded: ModelRunner, threads: int, *, repeat
             f"| {TOKENS / statistics.median(measured.wall_s):.1f} | {_ratio(case, measured, cases, found)} "
             f"| {same} of {len(right)} |"
         )
-    if llama.is_here():
-        yield from llama.rows(threads, repeats)
-    else:
-        yield "\nllama.cpp is not installed here (`bench/llm/llama.py` says how)."
+    yield from absences
+
+
+def _peers(exact: ModelRunner, threads: int, stack: ExitStack) -> tuple[list[Case], list[str]]:
+    """Of all other engines; and a sentence for each that does not run here."""
+    assert exact.folder is not None
+    cases, absences = list(torch_peers.cases(exact.folder)), []
+    for peer, weights in ((vllm_cpu, exact.folder), (llama, locate("smollm2"))):
+        try:
+            cases += peer.cases(weights, threads, stack)
+        except elsewhere.Absent as absent:
+            absences.append(f"\n{absent}")
+    return cases, absences
 
 
 def _ratio(case: Case, measured: Measured, cases: list[Case], found: list[Measured]) -> str:
-    """Median of the repeats' ratios, to whoever is best in the median."""
+    """Median of the repeats' ratios, to whoever is best in the median; none for other arithmetic than torch's."""
+    if not case.is_torch:
+        return ""
     peers = [
         other
         for one, other in zip(cases, found, strict=True)

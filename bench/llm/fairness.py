@@ -24,8 +24,8 @@ REPORT = ROOT / "bench" / "FAIRNESS.md"
 
 POLICIES: dict[str, Callable[[], Ordering]] = {
     "fifo": Fifo,
-    "priority (10 s a level)": Priority,
-    "priority (1 h a level)": lambda: Priority(aging_s=3600.0),
+    "priority (10 s a level)": lambda: Priority(aging_s=10.0),
+    "priority (10 min a level)": Priority,
     "round-robin": RoundRobin,
     "vtc": Vtc,
 }

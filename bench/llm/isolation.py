@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import statistics
 import sys
@@ -24,7 +25,7 @@ from bench.targets import PROGRAM, Target, gateway
 from gateway.cli.client import operator
 
 SEQUENCES = 8
-SHAPES = ((1, 800), (8, 3_200))
+SHAPES = ((1, 400), (8, 1_200))
 """(callers, calls)."""
 BASELINE = "no model"
 INTERVALS_MS = (5.0, 0.5, 0.05)
@@ -145,6 +146,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=3)
     rounds = arguments.parse_args().rounds
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and every gateway ends with it
     before = os.getloadavg()[0]
     table: dict[tuple[int, str], Measured] = {}
     with contextlib.ExitStack() as closing:

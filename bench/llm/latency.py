@@ -1,11 +1,13 @@
 """How long a short request waits for its first token while a prompt of 4,000 tokens is computed.
 
-Short requests come at regular times while it runs. The engine is turned by hand, so one that comes in the middle of a
-step is submitted at its end, and its wait counts from when it came.
+Short requests come at random moments while it runs. The engine is turned by hand, so one that comes in the middle of a
+step is submitted at its end, and its wait counts from when it came. Time is this process's on its one thread, which on
+an idle machine is the clock's: what else a machine does would fall on some and not on others.
 """
 
-import time
 from dataclasses import dataclass
+from random import Random
+from time import process_time
 
 from bench.llm.measures import percentile
 from bench.llm.ours import engine
@@ -17,7 +19,7 @@ from llmcore.runner.model_runner import ModelRunner
 LONG = 4000
 SHORT = 64
 ARRIVALS = 8
-"""Short requests for each long prompt, evenly over the time that it takes alone."""
+"""Short requests for each long prompt, one at any moment of each eighth of the time that it takes alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,28 +47,28 @@ def _engine(runner: ModelRunner, budget: int | None) -> Engine:
 
 def _first_token(runner: ModelRunner, number: int) -> float:
     turned = _engine(runner, None)
-    began = time.perf_counter()
+    began = process_time()
     assert turned.submit(request("s", text(500 + number, SHORT), 1)) is None
     while turned.has_work:
         turned.step()
-    return time.perf_counter() - began
+    return process_time() - began
 
 
 def _crowded(runner: ModelRunner, budget: int | None, number: int) -> list[float]:
     turned = _engine(runner, budget)
     assert turned.submit(request("long", text(600 + number, LONG), 1)) is None
-    began = time.perf_counter()
+    began = process_time()
     turned.step()
-    steps = 1 if budget is None else -(-LONG // budget)
-    length = (time.perf_counter() - began) * steps  # a guess that is a little short: later chunks see more keys
-    due = [began + length * (place + 0.5) / ARRIVALS for place in range(ARRIVALS)]
+    steps = 1.0 if budget is None else LONG * turned.config.price(LONG / 2) / budget
+    length, random = (process_time() - began) * steps, Random(number)  # all steps take as long
+    due = [began + length * (place + random.random()) / ARRIVALS for place in range(ARRIVALS)]
     came: dict[str, float] = {}
     waits = []
     while due or turned.has_work:
-        while due and (due[0] <= time.perf_counter() or not turned.has_work):
+        while due and (due[0] <= process_time() or not turned.has_work):
             name = f"s{len(came)}"
-            came[name] = min(due.pop(0), time.perf_counter())
+            came[name] = min(due.pop(0), process_time())
             assert turned.submit(request(name, text(700 + len(came), SHORT), 1)) is None
         names = [event.sequence.request.id for event in turned.step() if isinstance(event, Advanced)]
-        waits += [time.perf_counter() - came[name] for name in names if name in came]
+        waits += [process_time() - came[name] for name in names if name in came]
     return waits

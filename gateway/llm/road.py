@@ -177,7 +177,7 @@ class LlmRoad:
             return Outcome(kind=OutcomeKind.NOT_SENT, code=code, detail=done.refused.reason)
         await self._forget(action, done)
         fresh = max(0, done.usage.completion_tokens - before)
-        spent = {TOKENS: fresh + (0 if before else done.usage.prompt_tokens)}
+        spent = {TOKENS: fresh + (0 if _resumed(action) else done.usage.prompt_tokens)}
         return run.outcome(done, typed, spent, label)
 
     async def _asked(self, ready: Ready, action: Action, label: Label) -> Generation:

@@ -100,7 +100,7 @@ def _engine(runner: Sized, config: HostConfig, matcher: Callable[[Grammar], obje
             ordering=ordering_named(config.scheduling, weights=config.shares),
             clock=unix_clock(),
             matcher=matcher,
-            quotas=Quotas(config.quota),
+            quotas=Quotas(config.quota_of(runner.num_blocks)),
         )
     except ValueError as error:
         raise ModelError(f"the model's settings make no engine: {error}") from error

@@ -60,7 +60,7 @@ def test_a_step_decodes_first_and_prefills_with_what_the_budget_leaves() -> None
     assert counts == [[("short", 1), ("long", 15)], [("short", 1), ("long", 15)], [("short", 1), ("long", 10)]]
 
 
-def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
+def test_a_short_prompt_waits_neither_behind_a_long_one_nor_with_it() -> None:
     runner = FakeRunner(128)
     running = engine(runner, max_step_tokens=16)
     running.submit(request(400, id="long", max_tokens=2))
@@ -69,7 +69,10 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
 
     running.step()
 
-    assert [chunk.sequence.request.id for chunk in runner.plans[-1].chunks] == ["short", "long"]
+    running.step()
+
+    steps = [[(chunk.sequence.request.id, chunk.count) for chunk in plan.chunks] for plan in runner.plans]
+    assert steps == [[("long", 16)], [("short", 4)], [("long", 16)]]
 
 
 def test_a_long_prompt_gets_on_however_many_short_ones_come() -> None:

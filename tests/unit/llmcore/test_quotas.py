@@ -36,7 +36,10 @@ def test_who_runs_enough_waits_and_is_overtaken_by_others() -> None:
 
 def test_a_tenant_never_holds_more_blocks_than_it_may() -> None:
     running = engine(FakeRunner(64), quotas=Quotas(Quota(max_blocks=6)))
-    assert "may need 7 KV blocks, and you may hold 6" in reason(running.submit(request(20, max_tokens=6)))
+    too_large = running.submit(request(20, max_tokens=6))
+    assert too_large is not None
+    assert too_large.code is RefusalCode.PROMPT_TOO_LONG
+    assert "may need 7 KV blocks, and of the 64 there are you may hold 6" in too_large.reason
     for n in range(6):
         running.submit(request([5, n], max_tokens=6, tenant="a"))
     most = 0
