@@ -70,6 +70,20 @@ def bound(jobs: list[Job], config: EngineConfig, *, running_tokens: int | None =
     )
 
 
+def most_running(played: Played) -> int:
+    """The most tokens that those who ran at once might come to have."""
+    running: dict[str, int] = {}
+    most = 0
+    for decision in played.decisions:
+        if decision.kind in ("started", "resumed"):
+            request = played.fates[decision.request].request
+            running[decision.request] = len(request.prompt) + request.max_tokens
+            most = max(most, sum(running.values()))
+        elif decision.kind in ("preempted", "finished", "cancelled"):
+            running.pop(decision.request, None)
+    return most
+
+
 def longest(jobs: list[Job]) -> int:
     """Tokens of prompt and output together."""
     loops = (sum(len(turn.tokens) + turn.max_tokens for turn in job.turns) for job in jobs if job.is_loop)
@@ -85,11 +99,13 @@ def main() -> None:
     busy_s = play(trace(Mix(), horizon_s=0.0, seed=seed), cost, CONFIG, Fifo()).busy_s
     jobs = trace(Mix(), horizon_s=busy_s / LOAD, seed=seed)
     alone_s = {job.id: _took(job, play([job], cost, CONFIG, Fifo())) for job in jobs}
-    outcomes = []
+    outcomes, limit = [], 0.0
     for policy, ordering in POLICIES.items():
-        outcomes.append(outcome_of(policy, jobs, play(jobs, cost, CONFIG, ordering()), alone_s))
+        played = play(jobs, cost, CONFIG, ordering())
+        outcomes.append(outcome_of(policy, jobs, played, alone_s))
         print(outcomes[-1], flush=True)
-    limit = bound(jobs, CONFIG)
+        if policy == "vtc":
+            limit = bound(jobs, CONFIG, running_tokens=most_running(played))
     setting = Setting(jobs=jobs, config=CONFIG, horizon_s=busy_s / LOAD, load=LOAD, seed=seed, bound=limit)
     PICTURE.write_text(picture(outcomes, setting))
     REPORT.write_text(report(outcomes, setting, cost))

@@ -86,12 +86,14 @@ def report(outcomes: list[Outcome], setting: Setting, cost: CostModel) -> str:
 _FINDINGS = """## What it says
 
 - First come, first served: a sentence waits behind every document that came before it.
-- Priority as shipped, where who waits rises a level each 10 s, is first come, first served in queues of many minutes.
-  With a level each hour, translators and agents hardly wait, and an agent's next turn still finds its prefix cached,
-  which saves work. But priority is the operator's word and not a tenant's share: within a level nothing is shared.
+- Priority, where who waits rises a level each 10 s, is first come, first served in queues of many minutes. As shipped,
+  with a level each 10 minutes, most sentences go first at once. But documents that came 20 minutes before a sentence
+  are ahead of it, and the queue is longer than that after a burst. Priority is the operator's word and not a tenant's
+  share: within a level nothing is shared.
 - Round-robin counts requests: a chunk of 4,000 tokens is a turn, and so is a sentence.
 - VTC counts what was served. Sentences wait for seconds, and documents wait for their turn: theirs is the work.
-- With VTC as much is served as first come, first served: who waits is what it decides."""
+- With VTC no less is served than first come, first served. It is a little more: an agent's next turn comes before its
+  prefix has left the cache."""
 
 
 def _trace(setting: Setting) -> str:
@@ -104,8 +106,8 @@ def _trace(setting: Setting) -> str:
         f"{counts[Kind.TRANSLATE]} sentences to translate; {counts[Kind.AGENT]} agent loops of 5 to 10 turns, whose "
         f"tools take some seconds; {counts[Kind.SUMMARISE]} documents of\n200 pages to summarise, in three bursts, as "
         f"20 chunks of about 4,000 tokens all at once. {prompt:,} prompt tokens, not\ncounting what a loop repeats. "
-        f"KV memory holds {config.num_blocks * config.block_size:,} tokens; a step has at most "
-        f"{config.max_step_tokens}, and at most {config.max_running} sequences run."
+        f"KV memory holds {config.num_blocks * config.block_size:,} tokens. A step has "
+        f"{config.max_step_tokens} of a prompt's beginning and fewer of its\nend; at most {config.max_running} sequences run."
     )
 
 
@@ -114,9 +116,9 @@ def _legend(setting: Setting) -> str:
         "The Jain index is of service (prompt tokens, and output tokens twice) in windows of "
         f"{WINDOW_S:.0f} s, among tenants that had\nsomething waiting throughout; the mean over windows. The gap is "
         "the most by which one tenant's service ran ahead of\nanother's while both had something waiting. VTC bounds "
-        f"it by 2 max(w_p L, w_q M), here {setting.bound:,.0f} (M: what KV memory\nholds); the others have no bound. "
-        "Output is counted over the time in which there was something to do. Spared: prompt\ntokens that the prefix "
-        "cache had."
+        f"it by 2 max(w_p L, w_q M), here {setting.bound:,.0f} (L: the\nlongest prompt; M: the most tokens that those "
+        "who ran at once might come to have); the others have no bound. Output is\ncounted over the time in which there "
+        "was something to do. Spared: prompt tokens that the prefix cache had."
     )
 
 

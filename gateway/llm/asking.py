@@ -1,7 +1,8 @@
 """From arguments to a request of the engine: what it will cost, for whom it runs, and what it may share.
 
-The tenant is the token's root agent: service is shared fairly between agents. The domain is the tenant under one label:
-keys and values computed for one are never reused for another, so that timing tells nobody what others said.
+The tenant is the token's root agent: service is shared fairly between agents. The domain is the tenant under one label,
+apart for each server that asks on its behalf: keys and values computed for one are never reused for another, so that
+timing tells nobody what others said.
 """
 
 import hmac
@@ -94,7 +95,7 @@ class Asker:
         return Request(
             id=action.id,
             tenant=action.subject.holder,
-            domain=self.domain(action.subject, about.label),
+            domain=self.domain(action.subject, about.label, str(said.get("server", ""))),
             prompt=tuple(prompt),
             max_tokens=said["max_tokens"],
             n=said.get("n", 1),
@@ -115,9 +116,9 @@ class Asker:
             label=about.text(),
         )
 
-    def domain(self, subject: Subject, label: Label) -> str:
-        """Equal for what may share keys and values: one agent's, under one label."""
-        said = f"{subject.principal}\0{subject.holder}\0{encode_label(label.bare())}"
+    def domain(self, subject: Subject, label: Label, server: str = "") -> str:
+        """Equal for what may share keys and values: one agent's, under one label, asked by itself or by one server."""
+        said = f"{subject.principal}\0{subject.holder}\0{server}\0{encode_label(label.bare())}"
         return hmac.digest(self.key, b"llm domain\0" + said.encode(), "sha256").hex()
 
 

@@ -57,7 +57,10 @@ class KeptGeneration:
     def remaining(self) -> int:
         """The most that it can still say: what its owner pays again, whatever was paid before."""
         request = self.snapshot.request
-        return max(1, max(request.n, request.beam_width) * request.max_tokens - self.said)
+        left = [request.max_tokens - len(one.output) for one in self.snapshot.sequences if one.finish is None]
+        if request.beam_width > 1:  # what has ended of a beam search takes nothing from the beams that go on
+            left = [max(left, default=0)] * request.beam_width
+        return max(1, sum(left))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

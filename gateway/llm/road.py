@@ -92,6 +92,8 @@ class LlmRoad:
     memory: Memory
     _heard: dict[str, _Heard] = field(default_factory=dict)
     _runs: dict[str, _Run] = field(default_factory=dict)
+    _asking: set[str] = field(default_factory=set)
+    """Being executed, whether they run yet or not."""
     _called_off: set[str] = field(default_factory=set)
     """Cancelled while they were still being asked."""
 
@@ -111,12 +113,13 @@ class LlmRoad:
     def cancel(self, action_id: str) -> None:
         if (run := self._runs.get(action_id)) is not None:
             run.stop(Code.UPSTREAM_FAILED, "cancelled")
-        else:
+        elif action_id in self._asking:  # every road is told of every call that is cancelled
             self._called_off.add(action_id)
 
     async def execute(self, intent: Intent, progress: Progress | None = None) -> Outcome:
         """Run the generation to its end. Never raises."""
         del progress  # words are told to whoever listens, numbers would say nothing more
+        self._asking.add(intent.action.id)
         try:
             return await self._execute(intent)
         except LlmRefused as refused:
@@ -127,6 +130,7 @@ class LlmRoad:
             logger.exception("the road to the model broke", extra={"action": intent.action.id})
             return Outcome(kind=OutcomeKind.ERROR, code=Code.UPSTREAM_FAILED, detail="the road to the model broke")
         finally:
+            self._asking.discard(intent.action.id)
             self._called_off.discard(intent.action.id)
 
     async def suspend(self, generation: str, owned_by: str | None = None) -> bool:
@@ -150,6 +154,8 @@ class LlmRoad:
 
     async def _execute(self, intent: Intent) -> Outcome:
         action, ready, typed = intent.action, self.of.ready(), None
+        if TOKENS not in dict(intent.reserved):
+            raise LlmRefused("unavailable", "it was decided on before the model was there to count its tokens")
         if action.name == EXTRACT:
             typed = extracts.answer_of(self.of.extracts[str(action.arguments["as"])])
         label = intent.case.label if typed is None else extracts.risen(typed, intent.case.label)

@@ -16,6 +16,7 @@ from gateway.llm.model import Model
 from gateway.llm.offer import SAMPLE
 from gateway.wire import sampling
 from gateway.wire.sampling import SamplingAsk
+from llmcore.request import Finish
 from policies.action import Action, Kind
 from policies.grant import Rule
 from policies.jsonvalue import JSONObject
@@ -68,6 +69,8 @@ class ServerSampler:
         if answer.result is None:
             return answer.code or Code.UNAVAILABLE
         choice = answer.result["structuredContent"]["choices"][0]
+        if choice["finish"] not in (Finish.STOP, Finish.LENGTH):
+            return Code.UNAVAILABLE  # it was suspended: what was said so far would pass for the whole
         return sampling.answer(choice["text"], model=self.of.name, finish=choice["finish"])
 
     def _names(self, rule: Rule, server: str) -> bool:

@@ -1,4 +1,4 @@
-"""How long a step takes, and so how long whoever comes meanwhile waits: on the virtual clock, as the real one was fitted."""
+"""How long a step takes, and so how long whoever comes meanwhile waits, on the virtual clock."""
 
 from itertools import pairwise
 from random import Random
@@ -71,7 +71,6 @@ def test_a_prompt_as_long_as_a_step_is_computed_in_one() -> None:
 def test_a_little_that_is_left_of_a_prompt_takes_no_step_of_its_own() -> None:
     for tokens, steps in ((16, 1), (20, 1), (21, 2)):
         runner = FakeRunner(16)
-        engine(runner, max_step_tokens=16).submit(request(tokens))
         running = engine(runner, max_step_tokens=16)
         running.submit(request(tokens, max_tokens=1))
         while running.has_work:

@@ -1,7 +1,9 @@
 """What one tenant may have: some is refused with its reason, some waits, and nobody else is touched by it."""
 
+import pytest
 from support.llm_fakes import FakeRunner, engine, request, run_out
 
+from llmcore.hosts.config import HostConfig
 from llmcore.quotas import Quota, Quotas
 from llmcore.request import RefusalCode, Refused
 
@@ -59,3 +61,21 @@ def test_tokens_a_minute_are_used_up_and_come_back() -> None:
     assert "20 of your 20 tokens a minute are used; try again in 53 s" in reason(running.submit(request(4)))
     runner.clock.now += 61
     assert running.submit(request(4)) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "given", "blocks"),
+    [(0.75, None, 75), (0.75, 60, 60), (0.75, 90, 75), (1.0, None, None), (1.0, 90, 90), (0.001, None, 1)],
+)
+def test_a_tenant_may_hold_its_share_of_memory_and_never_more_than_its_quota(
+    share: float, given: int | None, blocks: int | None
+) -> None:
+    config = HostConfig(model="", cache="", tenant_memory=share, quota=Quota(max_running=3, max_blocks=given))
+
+    assert config.quota_of(100) == Quota(max_running=3, max_blocks=blocks)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_what_is_no_share_of_memory_is_said(share: float) -> None:
+    with pytest.raises(ValueError, match=f"tenant_memory is {share}"):
+        HostConfig(model="", cache="", tenant_memory=share).quota_of(100)
