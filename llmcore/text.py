@@ -11,13 +11,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-import tokenizers
+from typing import TYPE_CHECKING, Any, Final
 
 from llmcore.chat import ChatTemplate
 from llmcore.errors import ModelError, PromptError
 from llmcore.vocabulary import Vocabulary, is_marker
+
+if TYPE_CHECKING:
+    import tokenizers
 
 _Utf8: Final = codecs.getincrementaldecoder("utf-8")
 
@@ -35,8 +36,8 @@ class Tokenizer:
     window: int | None
     """Tokens of prompt and output together, where the folder says so."""
     template: ChatTemplate
-    _first: tokenizers.Tokenizer
-    _rest: tokenizers.Tokenizer
+    _first: "tokenizers.Tokenizer"
+    _rest: "tokenizers.Tokenizer"
     """The same for text that follows a marker: some put a space before the very first word alone."""
     _opening: tuple[int, ...]
     """What the model wants before any raw text: nothing, or its `bos` token."""
@@ -50,6 +51,10 @@ class Tokenizer:
         Raises:
             ModelError: no tokenizer there, or not one that can be read.
         """
+        try:
+            import tokenizers  # noqa: PLC0415 - of the extra: a gateway without a model does without
+        except ImportError as error:
+            raise ModelError("a model needs tokenizers, of the extra `llm`: pip install 'pratique[llm]'") from error
         file = folder / "tokenizer.json"
         if not file.is_file():
             raise ModelError(f"There is no tokenizer.json in {folder}; a model folder in Hugging Face format has one.")
@@ -188,7 +193,7 @@ def _later(part: Any) -> Any:
     return part
 
 
-def _opening(whole: tokenizers.Tokenizer, vocabulary: Vocabulary) -> tuple[int, ...]:
+def _opening(whole: "tokenizers.Tokenizer", vocabulary: Vocabulary) -> tuple[int, ...]:
     ids = whole.encode("a").ids
     return tuple(itertools.takewhile(lambda id: id in vocabulary.silent, ids))
 
