@@ -100,7 +100,7 @@ class LlmOptions:
 
     model: str
     """`smollm2`, a folder in Hugging Face format, or a .gguf file."""
-    isolation: str = "thread"
+    isolation: str = "process"
     """`thread` or `process`: where the engine turns."""
     kv_memory_mb: int = 512
     """For keys and values, all sequences together."""

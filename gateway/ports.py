@@ -247,7 +247,7 @@ class ModelDesk(Protocol):
         """Each model's `name, source, architecture, status, window, kv_blocks, dtype, weights`; null: not known yet."""
         ...
 
-    def generations(self) -> list[JSONObject]:
+    async def generations(self) -> list[JSONObject]:
         """What is suspended or has a checkpoint, oldest first: `id, task, agent, state, tokens, created` (Unix
         seconds)."""
         ...

@@ -70,7 +70,7 @@ class Store(Struct, frozen=True, kw_only=True):
 
 class Llm(Struct, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1)] = "smollm2"
-    isolation: Literal["thread", "process"] = "thread"
+    isolation: Literal["process", "thread"] = "process"
     kv_memory_mb: Count = 512
     swap_memory_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 512
     scheduling: Literal["fifo", "round-robin", "priority", "vtc"] = "vtc"

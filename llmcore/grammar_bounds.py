@@ -18,6 +18,8 @@ from llmcore.request import Grammar, GrammarKind
 MOST_BYTES: Final = 32 * 1024
 MOST_DEPTH: Final = 64
 MOST_PARTS: Final = 1_000
+MOST_ALTERNATIVES: Final = 100
+"""In all `anyOf` and `oneOf` of a schema: each is followed at once, at every token."""
 """Schemas in a schema, itself included: compiling properties costs the square of their number."""
 MOST_REPEATS: Final = 10_000
 """Letters that a regex is, its counted repetitions written out; items and letters that a schema can demand."""
@@ -91,12 +93,16 @@ def schema(grammar: Grammar) -> dict[str, Any]:
     """
     root = _decoded(grammar.text, "The schema is")
     multiples: list[Fraction] = []
+    alternatives = 0
     for count, node in enumerate(_nodes(root, 0), start=1):
         if count > MOST_PARTS:
             raise GrammarError(f"The schema has more than {MOST_PARTS} parts; that many are compiled.")
         if not isinstance(node, dict):
             raise GrammarError("Every part of a JSON schema is an object or a boolean, and the whole is an object.")
         _check_node(node)
+        alternatives += sum(len(node[one]) for one in ("anyOf", "oneOf") if isinstance(node.get(one), list))
+        if alternatives > MOST_ALTERNATIVES:
+            raise GrammarError(f"The schema has more than {MOST_ALTERNATIVES} alternatives; an enum is cheap.")
         multiples += [_multiple(node["multipleOf"])] if "multipleOf" in node else []
     if multiples and math.lcm(*(each.numerator * each.denominator for each in multiples)) > MOST_MULTIPLE:
         raise GrammarError(

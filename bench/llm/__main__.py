@@ -87,7 +87,7 @@ def _peers(exact: ModelRunner, threads: int, stack: ExitStack) -> tuple[list[Cas
 
 
 def _ratio(case: Case, measured: Measured, cases: list[Case], found: list[Measured]) -> str:
-    """Median of the repeats' ratios, to whoever is best in the median; none for other arithmetic than torch's."""
+    """Median of the repeats' ratios, to whoever is best in the median; none for an engine that is not on torch."""
     if not case.is_torch:
         return ""
     peers = [

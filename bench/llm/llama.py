@@ -34,7 +34,7 @@ def cases(file: Path, threads: int, stack: ExitStack) -> Iterator[Case]:
     stack.callback(process.close)
     for sharing in ("off", "cold", "warm"):
         yield Case(
-            engine=f"llama.cpp (xllamacpp {VERSION}), Q4_1, {REQUESTS} slots",
+            engine=f"llama.cpp (xllamacpp {VERSION}, AVX2), Q4_1, {REQUESTS} slots",
             sharing=sharing,
             setup=lambda sharing=sharing: process.setup(sharing),  # type: ignore[misc]
             clock=process.cpu_s,

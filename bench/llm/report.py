@@ -106,8 +106,8 @@ def _trace(setting: Setting) -> str:
         f"{counts[Kind.TRANSLATE]} sentences to translate; {counts[Kind.AGENT]} agent loops of 5 to 10 turns, whose "
         f"tools take some seconds; {counts[Kind.SUMMARISE]} documents of\n200 pages to summarise, in three bursts, as "
         f"20 chunks of about 4,000 tokens all at once. {prompt:,} prompt tokens, not\ncounting what a loop repeats. "
-        f"KV memory holds {config.num_blocks * config.block_size:,} tokens. A step has "
-        f"{config.max_step_tokens} of a prompt's beginning and fewer of its\nend; at most {config.max_running} sequences run."
+        f"KV memory holds {config.num_blocks * config.block_size:,} tokens. A step has {config.max_step_tokens} of a "
+        f"prompt's beginning and fewer of its\nend; at most {config.max_running} sequences run."
     )
 
 
@@ -117,8 +117,8 @@ def _legend(setting: Setting) -> str:
         f"{WINDOW_S:.0f} s, among tenants that had\nsomething waiting throughout; the mean over windows. The gap is "
         "the most by which one tenant's service ran ahead of\nanother's while both had something waiting. VTC bounds "
         f"it by 2 max(w_p L, w_q M), here {setting.bound:,.0f} (L: the\nlongest prompt; M: the most tokens that those "
-        "who ran at once might come to have); the others have no bound. Output is\ncounted over the time in which there "
-        "was something to do. Spared: prompt tokens that the prefix cache had."
+        "who ran at once might come to have); the others have no bound. Output is\ncounted over the time in which "
+        "there was something to do. Spared: prompt tokens that the prefix cache had."
     )
 
 

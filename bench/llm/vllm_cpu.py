@@ -50,7 +50,7 @@ def cases(folder: Path, threads: int, stack: ExitStack) -> Iterator[Case]:
         stack.callback(process.close)
         for sharing in sharings:
             yield Case(
-                engine=f"vLLM {VERSION} on the CPU, float32",
+                engine=f"vLLM {VERSION} on the CPU (torch {TORCH}), float32",
                 sharing=sharing,
                 setup=lambda process=process, sharing=sharing: process.setup(sharing),  # type: ignore[misc]
                 clock=process.cpu_s,

@@ -51,7 +51,7 @@ def model_routes(
 
     @routes.get("/generations")
     async def generations(_: Viewer) -> dict[str, Any]:
-        return {"generations": [timed(one, "created") for one in configured(model()).generations()]}
+        return {"generations": [timed(one, "created") for one in await configured(model()).generations()]}
 
     @routes.post("/generations/{generation}/suspend")
     async def suspend(generation: str, operator: Decider) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import hmac
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from secrets import randbelow
 from typing import Any, Protocol
 
 from gateway.errors import LlmRefused
@@ -24,6 +23,10 @@ from policies.label import Label
 
 TOKENS = "tokens"
 """The budget that a request takes from: of its prompt once, of its output for each sample."""
+MOST_CHARACTERS = 100
+"""Of one token, blanks above all."""
+MOST_REPORTED = 100_000
+"""Log-probabilities of one answer: all samples, each token with its alternatives."""
 MOST_BY_DEFAULT = 1_024
 """Tokens of output where the request names no bound, and the window and the budget leave as many."""
 
@@ -53,6 +56,7 @@ class Asker:
         messages, prompt = arguments.get("messages"), arguments.get("prompt")
         if (messages is None) == (prompt is None):
             raise LlmRefused("invalid_value", "a request has either `messages` or `prompt`")
+        self._check_size(messages if prompt is None else prompt)
         try:
             ids = self.words.encode(str(prompt)) if messages is None else self.words.chat(_messages(messages))
         except PromptError as error:
@@ -61,8 +65,21 @@ class Asker:
             raise LlmRefused("invalid_value", "the prompt is empty")
         return ids
 
+    def _check_size(self, said: object) -> None:
+        """Before it costs seconds to count: no token says so many characters.
+
+        Raises:
+            LlmRefused: it cannot fit the window.
+        """
+        size = sum(len(one["content"]) for one in _messages(said)) if isinstance(said, list) else len(str(said))
+        if size > (most := self.window * MOST_CHARACTERS):
+            raise LlmRefused(
+                "context_length_exceeded",
+                f"the model's window is {self.window} tokens; {size} characters cannot fit it, {most} at most",
+            )
+
     def bounded(self, arguments: JSONObject, prompt_tokens: int, left: int | None = None) -> JSONObject:
-        """The arguments with `max_tokens` in them, and a seed where something is drawn.
+        """The arguments with `max_tokens` in them.
 
         left: tokens of the budget, if it is known: a request without a bound asks for no more than that.
 
@@ -86,7 +103,12 @@ class Asker:
                 f"the model's window is {self.window} tokens; the prompt has {prompt_tokens} and max_tokens asks for"
                 f" {wanted} more: shorten the prompt, or ask for at most {max(0, room)}",
             )
-        return arguments if "seed" in arguments else {**arguments, "seed": randbelow(1 << 31)}
+        reported = wanted * samples * (1 + int(arguments.get("logprobs") or 0)) if "logprobs" in arguments else 0
+        if reported > MOST_REPORTED:
+            raise LlmRefused(
+                "invalid_value", f"{reported} log-probabilities are too many; at most {MOST_REPORTED} are told"
+            )
+        return arguments
 
     def request(self, action: Action, prompt: list[int], arguments: JSONObject, about: About) -> Request:
         """The request as the engine takes it; `arguments` are the action's, or what they come down to."""
@@ -106,7 +128,7 @@ class Asker:
                 top_k=said.get("top_k", 0),
                 presence_penalty=float(said.get("presence_penalty", 0.0)),
                 frequency_penalty=float(said.get("frequency_penalty", 0.0)),
-                seed=said["seed"],
+                seed=said["seed"] if "seed" in said else self._seed(action.id),
                 logprobs=said.get("logprobs"),
             ),
             stop=tuple(said.get("stop", ())),
@@ -115,6 +137,10 @@ class Asker:
             owner=owner(action.subject),
             label=about.text(),
         )
+
+    def _seed(self, action: str) -> int:
+        """Another for each action, and no argument of it: a call that a person was asked about stays the same call."""
+        return int.from_bytes(hmac.digest(self.key, b"llm seed\0" + action.encode(), "sha256")[:6], "big")
 
     def domain(self, subject: Subject, label: Label, server: str = "") -> str:
         """Equal for what may share keys and values: one agent's, under one label, asked by itself or by one server."""

@@ -65,10 +65,23 @@ class LlmCorridor:
         return await self._mediated(replace(action, carried=kept.about.label), words, on_begun)
 
     async def suspend(self, subject: Subject, generation: str) -> bool:
-        return await self.road.suspend(generation, owner(subject))
+        if not self._may(subject, generation) or not await self.road.suspend(generation, owner(subject)):
+            return False
+        by = f"agent:{subject.agent} {subject.token}"
+        await self.of.record("llm.suspended", {"by": by, "generation": generation}, task=subject.task)
+        return True
 
     async def generations(self, subject: Subject) -> list[JSONObject]:
+        if not self._may(subject, "act_"):
+            return []
         return await self.of.on_disk(partial(self.of.kept.listed, owner(subject), self.road.running(owner(subject))))
+
+    def _may(self, subject: Subject, generation: str) -> bool:
+        """Whether this very token, narrowed as it may be, covers going on with it."""
+        arguments: JSONObject = {"generation": generation, "max_tokens": 1}
+        corridor = self.corridor
+        found = corridor.authority.authorise(subject, self.server, GENERATE, arguments, corridor.clock())
+        return isinstance(found, tuple)
 
     def _action(self, subject: Subject, name: str, arguments: JSONObject, tokens: int) -> Action:
         return Action(

@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 SUMMARY_TOKENS = 80
 MOST_SUMMARIES = 1_000
 """Remembered at once; the oldest go first."""
-OURS = "gateway"
-"""The tenant of the gateway's own requests."""
+OURS = "(gateway)"
+"""The tenant of the gateway's own requests; no agent can be called so."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,8 +57,8 @@ class LlmDesk:
     def models(self) -> list[JSONObject]:
         return [self.of.document()]
 
-    def generations(self) -> list[JSONObject]:
-        return self.of.kept.everyone(self.road.running())
+    async def generations(self) -> list[JSONObject]:
+        return await self.of.on_disk(partial(self.of.kept.everyone, self.road.running()))
 
     async def suspend(self, generation: str, by: str) -> None:
         if not await self.road.suspend(generation):

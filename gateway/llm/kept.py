@@ -83,6 +83,14 @@ class Generations:
         """
         return _read(self.store.load(owner, id))
 
+    def has(self, owner: str, id: str) -> bool:
+        """Whether it is there to be gone on with."""
+        try:
+            self.load(owner, id)
+        except SnapshotError:
+            return False
+        return True
+
     def forget(self, owner: str, id: str) -> bool:
         return self.store.delete(owner, id)
 

@@ -18,6 +18,7 @@ from gateway.llm import extracts
 from gateway.llm.asjson import as_json
 from gateway.llm.asking import Asker, owner
 from gateway.llm.kept import Generations
+from gateway.llm.offer import GENERATE
 from gateway.options import ExtractOptions, LlmOptions
 from gateway.ports import Done, Ledger
 from llmcore.client import Client
@@ -25,8 +26,9 @@ from llmcore.errors import LlmError
 from llmcore.hosts.config import HostConfig
 from llmcore.hosts.host import Loaded
 from llmcore.messages import Checkpoint, Decision, Suspended
+from llmcore.quotas import Quota
 from llmcore.text import Tokenizer
-from policies.action import Subject
+from policies.action import Action, Subject
 from policies.jsonvalue import JSONObject
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,10 @@ T = TypeVar("T")
 
 AGAIN_S = 30.0
 """How long after it broke the model is loaded again; doubled each time, up to an hour."""
+MOST_RUNNING = 32
+"""Sequences at once; one agent has three quarters of them at most, and half of the queue, so that others find room."""
+KEPT_KV_MB = 4
+"""Keys and values that a suspended generation keeps on disk; of a longer one they are computed again."""
 MOST_WATCHED = 20_000
 """Actions whose task is remembered for the decisions that are still to come."""
 
@@ -67,6 +73,8 @@ class Model:
     _keeping: asyncio.Task[None] | None = None
     _subjects: OrderedDict[str, Subject] = field(default_factory=OrderedDict)
     """By action: whose it is."""
+    _resumable: set[str] = field(default_factory=set)
+    """Those of them that may be gone on with: not a server's samples, nor a question to a text."""
     _writes: set[asyncio.Task[None]] = field(default_factory=set)
     _disk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "generations"))
 
@@ -100,11 +108,17 @@ class Model:
         await asyncio.gather(*self._writes, return_exceptions=True)
         self._disk.shutdown()
 
-    def watch(self, action: str, subject: Subject) -> None:
-        """Whose action it is: decisions and snapshots name it."""
-        self._subjects[action] = subject
+    def watch(self, action: Action) -> None:
+        """Whose action it is: decisions name it; and what an agent asked for itself is kept over a crash."""
+        self._subjects[action.id] = action.subject
+        if action.name == GENERATE:
+            self._resumable.add(action.id)
         while len(self._subjects) > MOST_WATCHED:
-            self._subjects.popitem(last=False)
+            self._resumable.discard(self._subjects.popitem(last=False)[0])
+
+    def is_resumable(self, action: str) -> bool:
+        """Whether its owner may suspend it and go on with it."""
+        return action in self._resumable
 
     def extraction(self, arguments: JSONObject) -> JSONObject:
         """A typed question and its text as arguments of a generation."""
@@ -195,6 +209,9 @@ class Model:
                 max_waiting=options.queue,
                 max_step_tokens=options.step_tokens,
                 checkpoint_tokens=options.checkpoint_tokens,
+                snapshot_kv_mb=KEPT_KV_MB,
+                max_running=MOST_RUNNING,
+                quota=Quota(max_running=MOST_RUNNING * 3 // 4, max_waiting=max(1, options.queue // 2)),
             ),
             isolation=options.isolation,
             on_decisions=self._decided,
@@ -217,7 +234,7 @@ class Model:
 
     def _checkpoint(self, kept: Checkpoint | Suspended) -> None:
         subject = self._subjects.get(kept.id)
-        if subject is not None:
+        if subject is not None and kept.id in self._resumable:
             self._write(self.on_disk(partial(self.kept.save, owner(subject), kept.id, kept.snapshot)))
 
     def _write(self, writing: Any) -> None:

@@ -136,7 +136,9 @@ class LlmRoad:
     async def suspend(self, generation: str, owned_by: str | None = None) -> bool:
         """Stop a running generation and keep it; False where none of that id runs, or it is another owner's."""
         run = self._runs.get(generation)
-        if run is None or (owned_by is not None and owner(run.subject) != owned_by):
+        if run is None or not self.of.is_resumable(generation):
+            return False
+        if owned_by is not None and owner(run.subject) != owned_by:
             return False
         run.generation.suspend()
         return True
@@ -167,7 +169,7 @@ class LlmRoad:
         if action.id in self._called_off:
             generation.cancel()
         run = self._runs[action.id] = _Run(subject=action.subject, generation=generation)
-        self.of.watch(action.id, action.subject)
+        self.of.watch(action)
         looking = asyncio.create_task(self._look(run))
         try:
             async with asyncio.timeout(intent.deadline_s):
@@ -184,6 +186,10 @@ class LlmRoad:
         await self._forget(action, done)
         fresh = max(0, done.usage.completion_tokens - before)
         spent = {TOKENS: fresh + (0 if _resumed(action) else done.usage.prompt_tokens)}
+        if _is_suspended(done) and not await self.of.on_disk(
+            partial(self.of.kept.has, owner(action.subject), action.id)
+        ):
+            return _ended(Code.UPSTREAM_FAILED, "it was suspended, and could not be kept", spent, label)
         return run.outcome(done, typed, spent, label)
 
     async def _asked(self, ready: Ready, action: Action, label: Label) -> Generation:
@@ -248,10 +254,14 @@ class LlmRoad:
     async def _forget(self, action: Action, done: Done) -> None:
         """What was kept of it, unless it was suspended; and what it was resumed from."""
         mine = owner(action.subject)
-        if not any(one.finish is Finish.SUSPENDED for one in done.choices):
+        if not _is_suspended(done):
             await self.of.forget(mine, action.id)
         if (resumed := _resumed(action)) is not None:
             await self.of.forget(mine, resumed)
+
+
+def _is_suspended(done: Done) -> bool:
+    return any(one.finish is Finish.SUSPENDED for one in done.choices)
 
 
 def _resumed(action: Action) -> str | None:
@@ -261,7 +271,6 @@ def _resumed(action: Action) -> str | None:
 
 
 def _ended(code: Code, detail: str, spent: dict[str, int], label: Label) -> Outcome:
-    spent = spent | {extracts.BITS: 0}  # nothing rose
     return Outcome(kind=OutcomeKind.ERROR, code=code, detail=detail, spent=spent, label=label)
 
 

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 LIMITS: Final = llguidance.LLParserLimits(
     initial_lexer_fuel=500_000,  # ~10 ms
     step_lexer_fuel=100_000,  # ~7 ms
-    step_max_items=20_000,  # ~1 ms
+    step_max_items=2_000,  # a schema that needs more took a quarter of a second for each token
     max_lexer_states=50_000,  # ~100 MB at the very most
     max_grammar_size=50_000,
     verbose_errors=False,
 )
 """A grammar that needs more in one step fails its sequence, not the engine."""
 
+MOST_COMPILED: Final = 32
 _ONE_LINE: Final["JsonCompileOptions"] = {
     "whitespace_flexible": False,  # a small model given the choice writes blanks until its tokens are gone
     "item_separator": ", ",
@@ -41,7 +42,7 @@ _ONE_LINE: Final["JsonCompileOptions"] = {
 
 
 class Grammars:
-    """One model's compiler. Safe to use from any thread; other threads run while it works."""
+    """One model's compiler, of one thread; other threads run while it works."""
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: int) -> None:
         """`vocabulary`: how many logits the model gives for a token; ids beyond the tokenizer's are never allowed."""
@@ -51,6 +52,8 @@ class Grammars:
             model = llguidance.TokenizerWrapper(_Model(tokenizer, vocabulary, eos[0]))
             self._tokenizer = llguidance.LLTokenizer(model, n_vocab=vocabulary, eos_token=eos)
         self._words = -(-vocabulary // 32)
+        self._compiled: dict[Grammar, Matcher] = {}
+        """At their beginnings; a request's samples, and requests of one form, are compiled for once."""
 
     def matcher(self, grammar: Grammar) -> "Matcher":
         """At its beginning.
@@ -58,6 +61,13 @@ class Grammars:
         Raises:
             GrammarError: it is invalid, too large, or nothing matches it; or the model cannot end an output.
         """
+        if grammar not in self._compiled:
+            self._compiled[grammar] = self._compile(grammar)
+            while len(self._compiled) > MOST_COMPILED:
+                del self._compiled[next(iter(self._compiled))]
+        return self._compiled[grammar].fork()
+
+    def _compile(self, grammar: Grammar) -> "Matcher":
         if self._tokenizer is None:
             raise GrammarError("The model's files name no eos token; constrained output could not end.")
         grammar_bounds.check(grammar)

@@ -118,9 +118,7 @@ def test_with_its_share_of_memory_free_an_interactive_tenant_speaks_almost_as_so
     assert max(fate.first_token_s or 0.0 for fate in of("small", among)) < among.makespan_s / 2  # the noise was there
     step_s = longest_step_s(among)
     for lonely, crowded in zip(of("small", alone), of("small", among), strict=True):
-        assert (
-            crowded.ttft_s <= lonely.ttft_s + 3 * step_s
-        )  # one that runs, one of who waited, its own
+        assert crowded.ttft_s <= lonely.ttft_s + 3 * step_s  # one that runs, one of who waited, its own
     # without its share: nobody makes room, so where memory is full it waits until one of those who run has ended
     assert max(fate.ttft_s for fate in of("small", crammed)) > 30 * step_s
 

@@ -59,7 +59,13 @@ async def modelled(
     **llm: Any,
 ) -> AsyncIterator[Modelled]:
     """A gateway with SmolLM2; `llm` are keys of `LlmOptions`."""
-    chosen: Mapping[str, Any] = {"model": "smollm2", "kv_memory_mb": 256, "threads": 1, "cache": CACHE} | llm
+    chosen: Mapping[str, Any] = {
+        "model": "smollm2",
+        "isolation": "thread",  # torch is loaded once for all tests
+        "kv_memory_mb": 256,
+        "threads": 1,
+        "cache": CACHE,
+    } | llm
     options = Options(
         state=state,
         port=0,

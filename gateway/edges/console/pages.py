@@ -172,7 +172,8 @@ def _routes(office: Office) -> APIRouter:
         if office.model is None:
             return await _page("llm.html", is_configured=False, seen=None, said=NO_MODEL)
         seen, said = await _looked(office.model)
-        return await asyncio.to_thread(_model_page, office.model.models(), office.model.generations(), seen, said)
+        kept = await office.model.generations()
+        return await asyncio.to_thread(_model_page, office.model.models(), kept, seen, said)
 
     @routes.get("/servers/{name}")
     async def server(name: str, request: Request) -> Response:
