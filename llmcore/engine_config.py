@@ -22,12 +22,13 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     """Tokens in a block."""
     max_running: int = 32
     """Sequences at once: a request counts one for each sample or beam."""
-    max_step_tokens: int = 64
+    max_step_tokens: int = 56
     """What a step may run: all who decode have a token each, prompts share the rest. It bounds a step's time, which is
     what whoever comes meanwhile waits for: a token counts as one only where nothing stands before it (`price`)."""
-    attention_tokens: int = 2048
-    """After so many tokens, computing one costs twice what the first costs. Of SmolLM2 on a CPU: 2.22 ms a token and
-    0.00102 ms for each that stands before it (`bench/llm/cost.json`); of larger models more."""
+    attention_tokens: int = 1536
+    """After so many tokens, computing one costs twice what the first costs. Of SmolLM2 on a CPU, where all steps of a
+    long prompt then take as long. `bench/llm/cost.json` says 2,184, of pairs alone: each chunk also reads all that
+    stands before it, and the chunks of a small step are small. Of larger models it is more."""
     chunked: bool = True
     """Whether a long prompt is computed over several steps. If not, each goes whole, if it must beyond the budget."""
     prefix_cache: bool = True

@@ -14,7 +14,7 @@ class Quota(Struct, frozen=True, kw_only=True):
     max_waiting: int | None = None
     """Requests in the queue; more are refused."""
     max_running: int | None = None
-    """Requests at once; more wait."""
+    """Sequences at once; more wait, but for a single request of more."""
     max_blocks: int | None = None
     """KV blocks that its running requests may come to hold; more wait, and what alone needs more is refused."""
     tokens_per_minute: int | None = None
@@ -56,7 +56,7 @@ class Quotas:
         """Why its next request must wait, though there is room; empty: it need not. Both counts with that request."""
         quota = self.of(tenant)
         if quota.max_running is not None and running > quota.max_running:
-            return f"quota: {quota.max_running} requests of the tenant run"
+            return f"quota: {quota.max_running} sequences of the tenant may run"
         if quota.max_blocks is not None and blocks > quota.max_blocks:
             return f"quota: the tenant's requests would hold more than {quota.max_blocks} blocks"
         return ""

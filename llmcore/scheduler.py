@@ -210,7 +210,8 @@ class Scheduler:
         """Why its tenant has enough for now; empty: it has not."""
         others = [other for other in self.running if other.tenant == group.tenant]
         blocks = group.most_blocks + sum(other.most_blocks for other in others)
-        return self._quotas.hold(group.tenant, running=len(others) + 1, blocks=blocks)
+        running = sum(other.width for other in others) + (group.width if others else 1)  # alone it may always run
+        return self._quotas.hold(group.tenant, running=running, blocks=blocks)
 
     def _obstacle(self, group: Group, step: Step) -> str:
         if sum(other.width for other in self.running) + group.width > self._config.max_running:

@@ -32,13 +32,15 @@ class Wait:
 
 def measure(runner: ModelRunner, budgets: tuple[int | None, ...], repeats: int) -> tuple[float, list[Wait]]:
     """(solo seconds, a line for each budget)."""
-    alone = percentile([_first_token(runner, number) for number in range(5)], 0.5)
-    found = []
-    for budget in budgets:
-        waits = [wait for number in range(repeats) for wait in _crowded(runner, budget, number)]
-        p95 = percentile(waits, 0.95)
-        found.append(Wait(step_tokens=budget, p95_s=p95, to_solo=p95 / alone))
-    return alone, found
+    solo: list[float] = []
+    waits: dict[int | None, list[float]] = {budget: [] for budget in budgets}
+    for number in range(repeats):
+        for budget in budgets:  # taking turns, since a machine is not always as fast
+            solo += [_first_token(runner, place) for place in range(4)]
+            waits[budget] += _crowded(runner, budget, number)
+    alone = percentile(solo, 0.5)
+    p95_s = {budget: percentile(found, 0.95) for budget, found in waits.items()}
+    return alone, [Wait(step_tokens=budget, p95_s=p95, to_solo=p95 / alone) for budget, p95 in p95_s.items()]
 
 
 def _engine(runner: ModelRunner, budget: int | None) -> Engine:

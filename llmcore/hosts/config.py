@@ -39,7 +39,7 @@ class HostConfig(Struct, frozen=True, kw_only=True):
     """Sequences at once."""
     max_waiting: int = 500
     """Requests; more are refused."""
-    max_step_tokens: int = 64
+    max_step_tokens: int = 56
     """What one step may run: how long a short request waits behind a long prompt. Fewer cost the long one time."""
     chunked: bool = True
     """Whether long prompts are computed in pieces."""

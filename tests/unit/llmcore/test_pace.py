@@ -59,9 +59,11 @@ def test_without_chunks_it_waits_for_all_of_the_long_prompt() -> None:
     assert wait_p95(chunked=False) > 50.0
 
 
-def test_a_step_takes_as_long_at_the_end_of_a_long_prompt_as_at_its_beginning() -> None:
-    *steps, _ = steps_s(played(job("long", 9000)))
-    assert max(steps) < 1.1 * min(steps)
+def test_a_step_takes_no_longer_at_the_end_of_a_long_prompt_than_at_its_beginning() -> None:
+    """It is priced a little above the fit, which knows nothing of what each chunk reads."""
+    first, *steps, _ = steps_s(played(job("long", 9000)))
+    assert 0.7 * first < min(steps)
+    assert max(steps) < 1.05 * first
 
 
 def test_a_prompt_as_long_as_a_step_is_computed_in_one() -> None:

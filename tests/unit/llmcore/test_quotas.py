@@ -32,8 +32,21 @@ def test_who_runs_enough_waits_and_is_overtaken_by_others() -> None:
 
     assert {each.request for each in running.look(0).sequences if each.state == "decode"} == {"a0", "b"}
     waits = [(each.request, each.reason) for each in running.decisions() if each.kind == "waited"]
-    assert waits == [("a1", "quota: 1 requests of the tenant run")]
+    assert waits == [("a1", "quota: 1 sequences of the tenant may run")]
     assert len(run_out(running).said) == 4
+
+
+def test_each_sample_counts_and_a_single_request_of_more_runs_alone() -> None:
+    running = engine(FakeRunner(64), quotas=Quotas(Quota(max_running=3)))
+    for id, n in (("two", 2), ("two more", 2), ("one", 1)):
+        running.submit(request([5, n, len(id)], id=id, tenant="a", n=n, max_tokens=4))
+    running.submit(request(4, id="wide", tenant="b", n=5, max_tokens=4))
+    running.step()
+
+    started = {each.request for each in running.look(0).sequences if each.state != "waiting"}
+    assert started == {"two", "wide"}  # what came first of a tenant is not overtaken by its own
+    run_out(running)
+    assert not running.has_work
 
 
 def test_a_tenant_never_holds_more_blocks_than_it_may() -> None:
