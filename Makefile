@@ -41,7 +41,7 @@ bench: .venv/.dev ## measure: calls against a bare proxy, sandboxes against none
 	@tests/with_engine.sh $(BIN)/python -m bench.sandboxes
 	@tests/with_engine.sh $(BIN)/python -m bench.egress
 
-bench-llm: .venv/.dev ## measure the model against others: throughput, waiting, memory, and the gateway beside it (20 minutes)
+bench-llm: .venv/.dev ## measure the model against others: throughput, waiting, memory, and the gateway beside it (an hour)
 	@$(BIN)/python -m bench.llm
 	@$(BIN)/python -m bench.llm.isolation
 

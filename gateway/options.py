@@ -116,7 +116,9 @@ class LlmOptions:
     """Of the model's arithmetic; 0: half of the machine's cores."""
     queue: int = 500
     """Requests that may wait; more are refused."""
-    step_tokens: int = 256
+    agent_memory: float = 0.75
+    """Share of that memory that one agent's running generations may come to hold; 1: all of it."""
+    step_tokens: int = 56
     """How many tokens one step may run: how long a short request waits behind a long prompt."""
     checkpoint_tokens: int = 32
     """How often a running generation is written down, so that a crash loses no more than is computed again."""

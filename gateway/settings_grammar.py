@@ -78,7 +78,8 @@ class Llm(Struct, frozen=True, kw_only=True):
     precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     threads: Annotated[int, Meta(ge=0, le=1_024)] = 0
     queue: Annotated[int, Meta(ge=1, le=100_000)] = 500
-    step_tokens: Annotated[int, Meta(ge=16, le=65_536)] = 256
+    agent_memory: Annotated[float, Meta(gt=0, le=1)] = 0.75
+    step_tokens: Annotated[int, Meta(ge=32, le=65_536)] = 56
     checkpoint_tokens: Annotated[int, Meta(ge=0, le=100_000)] = 32
     summaries: bool = False
     deadline_s: Seconds = 600.0

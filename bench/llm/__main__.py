@@ -1,7 +1,7 @@
 """`python -m bench.llm`: the tables of `bench/LLM.md`.
 
 Engines take turns in one run, so that what else the machine does falls on all of them; medians over the repeats, ratios
-to the best other engine on torch of the same row. `--quick` is one repeat on one thread.
+to the best other engine on torch of the same row. `--quick` is one repeat on one thread, and writes nothing.
 """
 
 import argparse
@@ -31,15 +31,18 @@ LONG_BLOCKS = 400
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--quick", action="store_true")
-    quick = arguments.parse_args().quick
+    arguments.add_argument("--repeats", type=int, default=5, help="what is reported says how many")
+    arguments.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    given = arguments.parse_args()
+    quick, repeats = given.quick, 1 if given.quick else given.repeats
     exact, rounded = _runner(None), _runner("int8")
-    lines = [_heading(1 if quick else 5)]
-    for threads in (1,) if quick else (1, 2):
+    lines = [_heading(repeats)]
+    for threads in (1,) if quick else given.threads:
         torch.set_num_threads(threads)
-        lines += throughput(exact, rounded, threads, repeats=1 if quick else 5)
+        lines += throughput(exact, rounded, threads, repeats=repeats)
     torch.set_num_threads(1)
-    lines += decoding(exact, rounded, repeats=1 if quick else 5)
-    lines += waiting(exact, repeats=1 if quick else 3)
+    lines += decoding(exact, rounded, repeats=repeats)
+    lines += waiting(exact, repeats=min(repeats, 3))
     lines += limits(exact)
     lines += losses(exact, rounded)
     said = "\n".join(lines) + "\n"
@@ -114,7 +117,7 @@ def decoding(exact: ModelRunner, rounded: ModelRunner, *, repeats: int) -> Itera
 
 
 def waiting(exact: ModelRunner, *, repeats: int) -> Iterator[str]:
-    alone, waits = latency.measure(exact, (32, 64, 128, 256, None), repeats)
+    alone, waits = latency.measure(exact, (56, 256, None), repeats)
     yield f"\n## First token of {latency.SHORT} tokens while {latency.LONG:,} prefill, one thread\n"
     yield f"Alone: {1e3 * alone:.0f} ms.\n"
     yield "| tokens in a step | p95 ms | to alone |"

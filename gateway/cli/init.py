@@ -80,6 +80,9 @@ def serve(config: Config = None, state: State = None) -> None:
         if gateway.unknown:
             print(f"{gateway.unknown} calls have an unknown outcome; see `pratique task settle`")
         print(f"agents: {gateway.url}/mcp\nconsole (opens once): {gateway.console_link()}", flush=True)
+        if gateway.mounted:
+            model = gateway.mounted.model
+            print(f"model: {gateway.url}/v1 ({model.name}; `pratique llm models` says how far it is)", flush=True)
 
     uvloop.run(bootstrap.serve(options, ready=ready))
 

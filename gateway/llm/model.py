@@ -207,6 +207,7 @@ class Model:
                 precision=options.precision,
                 threads=options.threads or max(1, (os.cpu_count() or 1) // 2),
                 max_waiting=options.queue,
+                tenant_memory=options.agent_memory,
                 max_step_tokens=options.step_tokens,
                 checkpoint_tokens=options.checkpoint_tokens,
                 snapshot_kv_mb=KEPT_KV_MB,

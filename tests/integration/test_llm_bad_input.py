@@ -98,9 +98,9 @@ async def test_logits_that_are_no_numbers_fail_their_request_alone(port: Port) -
 
 
 async def test_what_finds_no_room_in_the_queue_is_told_to_come_back(port: Port) -> None:
-    running = [await port.begun(f"Ahoy {number}", LONG // 2, n=12) for number in range(2)]  # all that one may run
-    waiting = [asyncio.create_task(port.says("Wait"))]  # and half of the queue
-    await port.until(lambda sequences: sum(one["state"] == "waiting" for one in sequences) == 1)
+    running = [await port.begun(f"Ahoy {number}", LONG, n=5) for number in range(2)]  # all the memory of one agent
+    waiting = [asyncio.create_task(port.says("Wait", LONG, n=5))]  # and half of the queue
+    await port.until(lambda sequences: any(one["state"] == "waiting" for one in sequences))
     refused = await port.refused("One more")
     for one in waiting:
         one.cancel()

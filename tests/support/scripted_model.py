@@ -113,7 +113,7 @@ class ScriptedModel:
     def models(self) -> list[JSONObject]:
         return [MODEL if self.shown else MODEL | {"status": "loading 40%", "kv_blocks": None, "architecture": None}]
 
-    def generations(self) -> list[JSONObject]:
+    async def generations(self) -> list[JSONObject]:
         return [GENERATION]
 
     async def suspend(self, generation: str, by: str) -> None:

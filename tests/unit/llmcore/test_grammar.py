@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.models import smollm2_folder
 from support.words import byte_level, sentencepiece
@@ -103,6 +103,7 @@ def test_an_output_of_the_real_vocabulary_is_valid_too(real: Model, seed: int) -
     assert jsonschema_rs.is_valid(FLIGHT, json.loads(real.said(tokens)))
 
 
+@settings(deadline=None)
 @given(
     values=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5), seed=st.integers(0, 99)
 )
