@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def port(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> AsyncIterator[Port]:
-    async with harboured(tmp_path_factory.mktemp("state"), folder, kv_memory_mb=4, queue=2) as port:
+    async with harboured(tmp_path_factory.mktemp("state"), folder, kv_memory_mb=4, queue=4) as port:
         yield port
 
 
@@ -99,8 +99,8 @@ async def test_logits_that_are_no_numbers_fail_their_request_alone(port: Port) -
 
 async def test_what_finds_no_room_in_the_queue_is_told_to_come_back(port: Port) -> None:
     running = [await port.begun(f"Ahoy {number}", LONG, n=5) for number in range(2)]  # all the memory of one agent
-    waiting = [asyncio.create_task(port.says("Wait", LONG, n=5))]  # and half of the queue
-    await port.until(lambda sequences: any(one["state"] == "waiting" for one in sequences))
+    waiting = [asyncio.create_task(port.says(f"Wait {number}", LONG, n=5)) for number in range(2)]  # half of the queue
+    await port.until(lambda sequences: len({one["request"] for one in sequences if one["state"] == "waiting"}) == 2)
     refused = await port.refused("One more")
     for one in waiting:
         one.cancel()
