@@ -153,7 +153,7 @@ async def test_a_cancelled_generation_is_done_and_its_blocks_are_free(make: Make
 @pytest.mark.promise("llm.resume-identical")
 @both
 async def test_a_suspended_generation_goes_on_in_another_host(make: Make) -> None:
-    wanted = request(id="a", max_tokens=300, sampling=Sampling(seed=3, logprobs=0, ignore_eos=True))
+    wanted = request(id="a", max_tokens=900, sampling=Sampling(seed=3, logprobs=0, ignore_eos=True))
     async with serving(make()) as watched:
         whole = await ended(watched.client.generate(wanted))
         generation = watched.client.generate(wanted)
