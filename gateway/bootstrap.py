@@ -16,7 +16,7 @@ from pathlib import Path
 from audit.log import AuditLog
 from gateway.books import GatewayBooks
 from gateway.control import Control
-from gateway.corridor import AgentCorridor
+from gateway.corridor import AgentCorridor, measures_nothing
 from gateway.desk.desk import ApprovalDesk
 from gateway.edges.asgi import ASGIApp
 from gateway.edges.console.pages import console_app
@@ -40,8 +40,8 @@ from gateway.loading import (
     read_pack,
     recorder,
 )
+from gateway.options import MODEL_SERVER, Options
 from gateway.options import Definitions as FirstSight
-from gateway.options import Options
 from gateway.pipeline import Pipeline
 from gateway.recovery import recover
 from gateway.roads import Roads
@@ -184,8 +184,8 @@ async def _build(
     first_sight = {name: server.definitions for name, server in options.servers.items()}
     confines = {name: walls.confines(server) for name, server in options.servers.items()}
     if options.llm is not None:  # a server of our own: its pack and its pins are ours as well
-        packs[llm.SERVER], confines[llm.SERVER] = llm.PACK, llm.CONFINES
-        first_sight[llm.SERVER] = FirstSight.TRUST_ON_FIRST_USE
+        packs[MODEL_SERVER], confines[MODEL_SERVER] = llm.PACK, llm.CONFINES
+        first_sight[MODEL_SERVER] = FirstSight.TRUST_ON_FIRST_USE
     definitions = Definitions(ledger, time.time, first_sight)
     definitions.read(reader)
     memory = Memory(
@@ -197,7 +197,7 @@ async def _build(
         clock=time.time,
         files=FileLabels(mounts={name: server.mounts for name, server in options.servers.items()}),
     )
-    unknown = await recover(ledger, memory.worst_label, time.time, harmless=frozenset({llm.SERVER}))
+    unknown = await recover(ledger, memory.worst_label, time.time, harmless=frozenset({MODEL_SERVER}))
     mounted = await _mounted(options, ledger, memory, definitions, keyring.equality)
     await ledger.run(sessions.expire(time.time() - legacy.IDLE_S))
     workspaces = Workspaces(
@@ -218,8 +218,8 @@ async def _build(
         pinned=lambda server: definitions.catalog.names(server),  # noqa: PLW0108 - the catalog is replaced
         sampler=mounted.sampler(lambda: corridor) if mounted else None,
     )
-    roads = Roads(upstream=table, own={llm.SERVER: mounted.road} if mounted else {})
-    limits = {**options.servers, **({llm.SERVER: mounted.limits()} if mounted else {})}
+    roads = Roads(upstream=table, own={MODEL_SERVER: mounted.road} if mounted else {})
+    limits = {**options.servers, **({MODEL_SERVER: mounted.limits()} if mounted else {})}
     finder = Finder(table=table)
     books = GatewayBooks(ledger=ledger, memory=memory, road=roads, servers=limits, clock=time.time)
     desk = ApprovalDesk(ledger=ledger, memory=memory, clock=time.time, expire_s=options.expire_s)
@@ -239,9 +239,8 @@ async def _build(
         definitions=definitions,
         clock=time.time,
         hold_s=options.hold_s,
+        measure=mounted.measure if mounted else measures_nothing,
     )
-    if mounted:
-        corridor.measure = mounted.measure
     control = Control(
         authority=keyring.authority,
         ledger=ledger,

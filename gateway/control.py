@@ -8,6 +8,7 @@ from typing import Any
 from audit.event import Event
 from gateway.errors import OperatorError
 from gateway.ids import new_id
+from gateway.options import MODEL_SERVER
 from gateway.ports import Done, Ledger
 from gateway.stores import budgets, calls, tasks
 from gateway.stores.calls import Call, CallState
@@ -20,8 +21,6 @@ from policies.grant import Grant
 from policies.jsonvalue import JSON
 from policies.rules import RuleError, parse_rule, str_rule
 
-MODEL = "llm"
-"""The server that is the gateway's own model."""
 PRINCIPAL = "user"
 """Whom a task is for unless the operator says otherwise; packs name this reader."""
 
@@ -224,7 +223,7 @@ class Control:
         for name, amount in (("calls", bounds.calls), ("tokens", bounds.tokens), ("bits", bounds.bits)):
             if amount is not None and amount < 1:
                 raise OperatorError(f"--{name} must be at least 1", status=422)
-        if bounds.tokens is None and any(rule.server == MODEL for rule in rules):
+        if bounds.tokens is None and any(rule.server == MODEL_SERVER for rule in rules):
             raise OperatorError("what the model does is counted: add a bound, such as --tokens 20000", status=422)
         for currency in bounds.spend.keys() - DECIMALS.keys():
             raise OperatorError(f"no currency is called {currency} (ISO 4217)", status=422)

@@ -35,7 +35,8 @@ TICK = 2.0**-20
 Measure: TypeAlias = Callable[[str, str, JSONObject], Awaitable[tuple[tuple[str, int], ...]]]
 
 
-async def _measures_nothing(server: str, tool: str, arguments: JSONObject) -> tuple[tuple[str, int], ...]:
+async def measures_nothing(server: str, tool: str, arguments: JSONObject) -> tuple[tuple[str, int], ...]:
+    """Where there is no model."""
     del server, tool, arguments
     return ()
 
@@ -52,7 +53,7 @@ class AgentCorridor:
     definitions: Definitions
     clock: Callable[[], float]
     hold_s: float
-    measure: Measure = _measures_nothing
+    measure: Measure = measures_nothing
     """What a call of (server, tool, arguments) needs beside what its arguments say."""
     is_closing: bool = False
     """Nothing is held any more: what waits for a person is `pending`, and an equal call meets the answer later."""

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+MODEL_SERVER = "llm"
+"""The server that is the gateway's own model; no other may be called so."""
+
 
 class Definitions(StrEnum):
     TRUST_ON_FIRST_USE = "trust-on-first-use"

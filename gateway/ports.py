@@ -340,7 +340,7 @@ class ModelCorridor(Protocol):
         ...
 
     async def generations(self, subject: Subject) -> list[JSONObject]:
-        """The holder's suspended and checkpointed ones, oldest first: `id`, `kind` (`chat` or `text`), `state`,
+        """What is kept of the holder's, running or suspended, oldest first: `id`, `kind` (`chat` or `text`), `state`,
         `tokens`, `created` (Unix seconds)."""
         ...
 

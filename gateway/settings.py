@@ -16,6 +16,7 @@ import msgspec
 from gateway.errors import ConfigError
 from gateway.llm.extracts import answer_of
 from gateway.options import (
+    MODEL_SERVER,
     Access,
     Definitions,
     ExtractOptions,
@@ -173,8 +174,8 @@ def _secret(text: str) -> Secret:
 
 def _server(name: str, server: Server, sandboxes: Mapping[str, SandboxOptions], found: Path) -> ServerOptions:
     key = f"server.{name}"
-    if name == "llm":
-        raise ConfigError(f"{found}: {key}: the gateway's own model is called llm; choose another name")
+    if name == MODEL_SERVER:
+        raise ConfigError(f"{found}: {key}: the gateway's own model is called {name}; choose another name")
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"{found}: {key}: a server's name is a small letter, then at most 23 small letters, digits or '-'"

@@ -6,7 +6,6 @@ timing tells nobody what others said.
 """
 
 import hmac
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -103,7 +102,8 @@ class Asker:
                 f"the model's window is {self.window} tokens; the prompt has {prompt_tokens} and max_tokens asks for"
                 f" {wanted} more: shorten the prompt, or ask for at most {max(0, room)}",
             )
-        reported = wanted * samples * (1 + int(arguments.get("logprobs") or 0)) if "logprobs" in arguments else 0
+        logprobs = arguments.get("logprobs")
+        reported = wanted * samples * (1 + logprobs) if isinstance(logprobs, int) else 0
         if reported > MOST_REPORTED:
             raise LlmRefused(
                 "invalid_value", f"{reported} log-probabilities are too many; at most {MOST_REPORTED} are told"
@@ -161,8 +161,8 @@ def cost(arguments: JSONObject, prompt_tokens: int) -> int:
 
 
 def _samples(arguments: JSONObject) -> int:
-    wanted = [arguments.get("n", 1), arguments.get("beam_width", 0)]
-    return max(1, *(one for one in wanted if isinstance(one, int) and math.isfinite(one)))
+    wanted = (arguments.get("n"), arguments.get("beam_width"))
+    return max([1, *(one for one in wanted if isinstance(one, int))])
 
 
 def _messages(messages: object) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from gateway.llm.asking import TOKENS, cost, owner
 from gateway.llm.model import Model
 from gateway.llm.offer import GENERATE
 from gateway.llm.road import LlmRoad
+from gateway.options import MODEL_SERVER
 from gateway.ports import Answer, Begun, Unauthorised, Words
 from gateway.stores import budgets
 from llmcore.errors import SnapshotError
@@ -25,7 +26,6 @@ class LlmCorridor:
     corridor: AgentCorridor
     road: LlmRoad
     of: Model
-    server: str = "llm"
 
     @property
     def model(self) -> str:
@@ -65,11 +65,12 @@ class LlmCorridor:
         return await self._mediated(replace(action, carried=kept.about.label), words, on_begun)
 
     async def suspend(self, subject: Subject, generation: str) -> bool:
-        if not self._may(subject, generation) or not await self.road.suspend(generation, owner(subject)):
+        mine = owner(subject)
+        if not self._may(subject, generation) or not self.road.can_suspend(generation, mine):
             return False
         by = f"agent:{subject.agent} {subject.token}"
         await self.of.record("llm.suspended", {"by": by, "generation": generation}, task=subject.task)
-        return True
+        return self.road.suspend(generation, mine)
 
     async def generations(self, subject: Subject) -> list[JSONObject]:
         if not self._may(subject, "act_"):
@@ -80,7 +81,7 @@ class LlmCorridor:
         """Whether this very token, narrowed as it may be, covers going on with it."""
         arguments: JSONObject = {"generation": generation, "max_tokens": 1}
         corridor = self.corridor
-        found = corridor.authority.authorise(subject, self.server, GENERATE, arguments, corridor.clock())
+        found = corridor.authority.authorise(subject, MODEL_SERVER, GENERATE, arguments, corridor.clock())
         return isinstance(found, tuple)
 
     def _action(self, subject: Subject, name: str, arguments: JSONObject, tokens: int) -> Action:
@@ -88,7 +89,7 @@ class LlmCorridor:
             id=new_id("act"),
             kind=Kind.LLM_REQUEST,
             subject=subject,
-            server=self.server,
+            server=MODEL_SERVER,
             name=name,
             arguments=arguments,
             takes=((TOKENS, tokens),),

@@ -7,11 +7,11 @@ text that somebody hostile may have written; no decision rests on it.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 from gateway.errors import LlmRefused, OperatorError
+from gateway.ids import new_id
 from gateway.llm.asjson import as_json
 from gateway.llm.model import Model
 from gateway.llm.road import LlmRoad
@@ -39,7 +39,6 @@ class LlmDesk:
     of: Model
     road: LlmRoad
     reader: sqlite3.Connection
-    new_id: Callable[[str], str]
     _summaries: dict[str, str] = field(default_factory=dict)
     """By ticket; empty where the model had nothing to say."""
     _explaining: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -61,21 +60,24 @@ class LlmDesk:
         return await self.of.on_disk(partial(self.of.kept.everyone, self.road.running()))
 
     async def suspend(self, generation: str, by: str) -> None:
-        if not await self.road.suspend(generation):
+        if not self.road.can_suspend(generation):
             raise OperatorError(f"no generation {generation} is running", status=404)
         await self.of.record("llm.suspended", {"by": by, "generation": generation})
+        self.road.suspend(generation)
 
     async def forget(self, generation: str, by: str) -> None:
-        if not await self.of.on_disk(partial(self.of.kept.forget_anyones, generation)):
+        owner = await self.of.on_disk(partial(self.of.kept.owner_of, generation))
+        if owner is None:
             raise OperatorError(f"nothing is kept of a generation {generation}", status=404)
         await self.of.record("llm.forgotten", {"by": by, "generation": generation})
+        await self.of.forget(owner, generation)
 
     def summary(self, ticket: str) -> str | None:
         return self._summaries.get(ticket) or None
 
     async def explain_pending(self) -> None:
         """Have the model say what each call that waits is about; one after the other, and each once."""
-        if not self.of.options.summaries:
+        if not self.of.options.summaries or not self.of.is_ready:
             return
         async with self._explaining:
             for ticket in tickets.listed(self.reader, state=TicketState.PENDING, limit=100):
@@ -94,7 +96,7 @@ class LlmDesk:
         if len(prompt) + SUMMARY_TOKENS > ready.loaded.window:
             return ""
         request = Request(
-            id=self.new_id("act"),
+            id=new_id("act"),
             tenant=OURS,
             domain=f"{OURS}\0{ticket.id}",
             prompt=tuple(prompt),

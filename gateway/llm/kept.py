@@ -94,9 +94,9 @@ class Generations:
     def forget(self, owner: str, id: str) -> bool:
         return self.store.delete(owner, id)
 
-    def forget_anyones(self, id: str) -> bool:
-        """For operators: whoever it belongs to."""
-        return any(self.store.delete(owner, kept.id) for owner, kept in self.store.everyones() if kept.id == id)
+    def owner_of(self, id: str) -> str | None:
+        """For operators: whose it is; None: nothing is kept of it."""
+        return next((owner for owner, kept in self.store.everyones() if kept.id == id), None)
 
     def listed(self, owner: str, running: Collection[str]) -> list[JSONObject]:
         """What is kept of one owner's generations, oldest first."""
@@ -110,9 +110,7 @@ class Generations:
     def _documents(self, kept: Iterable[tuple[str, Kept]], running: Collection[str]) -> list[JSONObject]:
         documents = []
         for owner, one in kept:
-            with suppress(
-                SnapshotError
-            ):  # it has ended meanwhile, or is not what was written: nobody can go on with it
+            with suppress(SnapshotError):  # it has ended meanwhile, or is not what was written
                 documents.append(self._document(owner, one, running))
         return documents
 
@@ -123,7 +121,7 @@ class Generations:
             "kind": "chat" if found.about.chat else "text",
             "task": found.about.task,
             "agent": found.about.agent,
-            "state": "running" if kept.id in running else ("suspended" if found.snapshot.kv else "checkpointed"),
+            "state": "running" if kept.id in running else "suspended",
             "tokens": found.said,
             "created": kept.saved,
         }

@@ -19,7 +19,7 @@ from gateway.llm.asjson import as_json
 from gateway.llm.asking import Asker, owner
 from gateway.llm.kept import Generations
 from gateway.llm.offer import GENERATE
-from gateway.options import ExtractOptions, LlmOptions
+from gateway.options import MODEL_SERVER, ExtractOptions, LlmOptions
 from gateway.ports import Done, Ledger
 from llmcore.client import Client
 from llmcore.errors import LlmError
@@ -83,6 +83,10 @@ class Model:
         """As clients name it: `smollm2`, or the folder's or the file's own name."""
         return Path(self.options.model).name.removesuffix(".gguf")
 
+    @property
+    def is_ready(self) -> bool:
+        return self._ready is not None
+
     def ready(self) -> Ready:
         """
         Raises:
@@ -145,7 +149,7 @@ class Model:
             kind=kind,
             time=self.clock(),
             payload=payload,
-            server="llm",
+            server=MODEL_SERVER,
             task=task,
             ticket=ticket,
         )

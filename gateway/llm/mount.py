@@ -7,7 +7,6 @@ from pathlib import Path
 
 from gateway.corridor import AgentCorridor
 from gateway.errors import LlmRefused
-from gateway.ids import new_id
 from gateway.llm import extracts, offer
 from gateway.llm.asking import TOKENS, cost
 from gateway.llm.corridor import LlmCorridor
@@ -16,7 +15,7 @@ from gateway.llm.kept import Generations
 from gateway.llm.model import Model
 from gateway.llm.road import LlmRoad
 from gateway.llm.sampling import ServerSampler
-from gateway.options import ExtractOptions, LlmOptions, ServerOptions
+from gateway.options import MODEL_SERVER, ExtractOptions, LlmOptions, ServerOptions
 from gateway.ports import Ledger
 from gateway.stores.definitions import Definitions
 from gateway.stores.memory import Confines, Memory
@@ -25,7 +24,6 @@ from policies.case import Offer, Pin
 from policies.describe import survey
 from policies.jsonvalue import JSONObject
 
-SERVER = "llm"
 PACK = offer.pack()
 CONFINES = Confines(demanded=frozenset(), offers=(Offer("in-process", frozenset()),), sealed=False)
 """Where a generation runs: with us. A policy that demands a sandbox for it is told that there is none."""
@@ -60,11 +58,11 @@ class Mounted:
             cache=options.cache / "models",
         )
         road = LlmRoad(of=model, memory=memory)
-        return Mounted(model=model, road=road, desk=LlmDesk(of=model, road=road, reader=memory.reader, new_id=new_id))
+        return Mounted(model=model, road=road, desk=LlmDesk(of=model, road=road, reader=memory.reader))
 
     def limits(self) -> ServerOptions:
         """What the books must know of the server: how long a request may take, how large its answer may be."""
-        return ServerOptions(name=SERVER, command=(), deadline_s=self.model.options.deadline_s)
+        return ServerOptions(name=MODEL_SERVER, command=(), deadline_s=self.model.options.deadline_s)
 
     def corridor(self, corridor: AgentCorridor) -> LlmCorridor:
         return LlmCorridor(corridor=corridor, road=self.road, of=self.model)
@@ -75,16 +73,16 @@ class Mounted:
     async def offer(self, definitions: Definitions, by: str) -> None:
         """Pin our own tools as they are in this version; what changed with it needs nobody's word."""
         tools = offer.tools(self.model.extracts)
-        await definitions.observe(survey(SERVER, tools, "", definitions.catalog.names(SERVER)))
+        await definitions.observe(survey(MODEL_SERVER, tools, "", definitions.catalog.names(MODEL_SERVER)))
         rows = definitions.catalog.rows.values()
-        if any(row.server == SERVER and row.pin is not Pin.PINNED for row in rows):
-            await definitions.accept(SERVER, None, by)
+        if any(row.server == MODEL_SERVER and row.pin is not Pin.PINNED for row in rows):
+            await definitions.accept(MODEL_SERVER, None, by)
 
     async def measure(self, server: str, tool: str, arguments: JSONObject) -> tuple[tuple[str, int], ...]:
         """What a call takes in tokens and bits; arguments that are not whole are another stage's to refuse."""
         name, text = arguments.get("as"), arguments.get("text")
         known = self.model.extracts.get(name) if isinstance(name, str) else None
-        if server != SERVER or tool != offer.EXTRACT or known is None or not isinstance(text, str):
+        if server != MODEL_SERVER or tool != offer.EXTRACT or known is None or not isinstance(text, str):
             return ()
         try:
             asker = self.model.ready().asker

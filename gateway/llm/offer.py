@@ -7,7 +7,7 @@ tool that agents see, where the operator has declared a question. What goes in s
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.options import ExtractOptions
+from gateway.options import MODEL_SERVER, ExtractOptions
 from policies.action import Kind
 from policies.jsonvalue import JSON, JSONObject
 from policies.pack import ArgumentSpec, Effect, Form, Pack, Role, ToolPack
@@ -61,7 +61,7 @@ def pack() -> Pack:
         arguments={**_SHAPE, "server": ArgumentSpec(role=Role.DEST)},
     )
     extract = ToolPack(effect=Effect.READ, inside=True, arguments={"as": _CHOICE, "text": _BODY})
-    return Pack(name="llm", tools={GENERATE: request, SAMPLE: sample, EXTRACT: extract})
+    return Pack(name=MODEL_SERVER, tools={GENERATE: request, SAMPLE: sample, EXTRACT: extract})
 
 
 def tools(extracts: Mapping[str, ExtractOptions]) -> list[JSON]:

@@ -96,6 +96,7 @@ class LlmRoad:
     """Being executed, whether they run yet or not."""
     _called_off: set[str] = field(default_factory=set)
     """Cancelled while they were still being asked."""
+    _is_closing: bool = False
 
     @contextlib.contextmanager
     def heard(self, action: str, words: Words | None, begun: Begun | None) -> Iterator[None]:
@@ -120,31 +121,34 @@ class LlmRoad:
         """Run the generation to its end. Never raises."""
         del progress  # words are told to whoever listens, numbers would say nothing more
         self._asking.add(intent.action.id)
+        label = intent.case.label  # words of it may have left
         try:
             return await self._execute(intent)
         except LlmRefused as refused:
             return Outcome(kind=OutcomeKind.NOT_SENT, code=Code.UNAVAILABLE, detail=str(refused))
         except LlmError as error:
-            return Outcome(kind=OutcomeKind.ERROR, code=Code.UPSTREAM_FAILED, detail=str(error))
+            return _ended(Code.UPSTREAM_FAILED, str(error), None, label)
         except Exception:  # a broad catch (decision 10): a call without an outcome would look as if it still ran
             logger.exception("the road to the model broke", extra={"action": intent.action.id})
-            return Outcome(kind=OutcomeKind.ERROR, code=Code.UPSTREAM_FAILED, detail="the road to the model broke")
+            return _ended(Code.UPSTREAM_FAILED, "the road to the model broke", None, label)
         finally:
             self._asking.discard(intent.action.id)
             self._called_off.discard(intent.action.id)
 
-    async def suspend(self, generation: str, owned_by: str | None = None) -> bool:
-        """Stop a running generation and keep it; False where none of that id runs, or it is another owner's."""
-        run = self._runs.get(generation)
-        if run is None or not self.of.is_resumable(generation):
+    def can_suspend(self, generation: str, owned_by: str | None = None) -> bool:
+        """Whether it runs, can be gone on with, and is that owner's."""
+        return generation in self.running(owned_by) and self.of.is_resumable(generation)
+
+    def suspend(self, generation: str, owned_by: str | None = None) -> bool:
+        """Stop a running generation and keep it; False where that cannot be done."""
+        if not self.can_suspend(generation, owned_by):
             return False
-        if owned_by is not None and owner(run.subject) != owned_by:
-            return False
-        run.generation.suspend()
+        self._runs[generation].generation.suspend()
         return True
 
     def suspend_all(self) -> None:
-        """The gateway is closing: what runs is kept, to be resumed by its owner."""
+        """The gateway is closing: what runs is kept, to be resumed by its owner; so is what has yet to begin."""
+        self._is_closing = True
         for run in self._runs.values():
             run.generation.suspend()
 
@@ -161,22 +165,24 @@ class LlmRoad:
         if action.name == EXTRACT:
             typed = extracts.answer_of(self.of.extracts[str(action.arguments["as"])])
         label = intent.case.label if typed is None else extracts.risen(typed, intent.case.label)
+        self.of.watch(action)
         if (wanted := _resumed(action)) is not None:
             kept = await self.of.on_disk(partial(self.of.kept.load, owner(action.subject), wanted))
             generation, before = self._restored(ready, action, kept, intent.case.label), kept.said
         else:
             generation, before = await self._asked(ready, action, intent.case.label), 0
-        if action.id in self._called_off:
-            generation.cancel()
         run = self._runs[action.id] = _Run(subject=action.subject, generation=generation)
-        self.of.watch(action)
+        if action.id in self._called_off:
+            self.cancel(action.id)
+        elif self._is_closing:
+            generation.suspend()
         looking = asyncio.create_task(self._look(run))
         try:
             async with asyncio.timeout(intent.deadline_s):
-                done = await self._told(action, label, generation)
+                done = await self._told(action, label, generation, self._heard.get(action.id))
         except TimeoutError:
             run.stop(Code.UPSTREAM_TIMEOUT, f"not done within {intent.deadline_s:g} s")
-            done = await self._rest(generation)
+            done = await self._told(action, label, generation, None)
         finally:
             looking.cancel()
             del self._runs[action.id]
@@ -189,7 +195,7 @@ class LlmRoad:
         if _is_suspended(done) and not await self.of.on_disk(
             partial(self.of.kept.has, owner(action.subject), action.id)
         ):
-            return _ended(Code.UPSTREAM_FAILED, "it was suspended, and could not be kept", spent, label)
+            return _ended(Code.UNAVAILABLE, "it was suspended, and is not kept", spent, label)
         return run.outcome(done, typed, spent, label)
 
     async def _asked(self, ready: Ready, action: Action, label: Label) -> Generation:
@@ -220,27 +226,22 @@ class LlmRoad:
         )
         return ready.client.restore(action.id, kept.body, request)
 
-    async def _told(self, action: Action, label: Label, generation: Generation) -> Done | NotTaken:
-        """The end of the generation; what comes before it is told, once the mark has risen."""
-        heard = self._heard.get(action.id)
+    async def _told(
+        self, action: Action, label: Label, generation: Generation, heard: _Heard | None
+    ) -> Done | NotTaken:
+        """The end of the generation; what comes before it is told to whoever hears it, once the mark has risen."""
         if heard is not None and heard.begun is not None:
             heard.begun(action.id)
+        words = heard.words if heard is not None else None
         exposed = False
         async for event in generation:
             if isinstance(event, Done | NotTaken):
                 return event
-            if isinstance(event, Delta) and heard is not None and heard.words is not None:
+            if words is not None:
                 if not exposed:
                     self.memory.raise_mark(action.subject.holder, label)
                     exposed = True
-                heard.words(_piece(event))
-        raise LlmError("the generation ended without an end")
-
-    async def _rest(self, generation: Generation) -> Done | NotTaken:
-        """The end of a generation that was stopped; nobody hears its last words."""
-        async for event in generation:
-            if isinstance(event, Done | NotTaken):
-                return event
+                words(_piece(event))
         raise LlmError("the generation ended without an end")
 
     async def _look(self, run: _Run) -> None:
@@ -270,7 +271,7 @@ def _resumed(action: Action) -> str | None:
     return None if wanted is None else str(wanted)
 
 
-def _ended(code: Code, detail: str, spent: dict[str, int], label: Label) -> Outcome:
+def _ended(code: Code, detail: str, spent: dict[str, int] | None, label: Label) -> Outcome:
     return Outcome(kind=OutcomeKind.ERROR, code=code, detail=detail, spent=spent, label=label)
 
 

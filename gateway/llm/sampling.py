@@ -14,9 +14,9 @@ from gateway.ids import new_id
 from gateway.llm.asking import TOKENS, cost
 from gateway.llm.model import Model
 from gateway.llm.offer import SAMPLE
+from gateway.options import MODEL_SERVER
 from gateway.wire import sampling
 from gateway.wire.sampling import SamplingAsk
-from llmcore.request import Finish
 from policies.action import Action, Kind
 from policies.grant import Rule
 from policies.jsonvalue import JSONObject
@@ -32,7 +32,6 @@ class ServerSampler:
     corridor_of: Callable[[], AgentCorridor]
     """Late: the road that it comes down on is a part of it."""
     of: Model
-    server: str = "llm"
 
     def offers(self, task: str, server: str) -> bool:
         """Whether the task's grant has a rule for samples that this server may ask for."""
@@ -42,23 +41,29 @@ class ServerSampler:
     async def sample(self, cause: Action, params: JSONObject) -> JSONObject | Code:
         """A `CreateMessageResult`, or the code of the refusal."""
         ask = sampling.parse(params)
-        if not isinstance(ask, SamplingAsk):
-            return Code.ARGUMENTS_INVALID
+        if not isinstance(ask, SamplingAsk):  # the definition's stage says no, and the log has it
+            return await self._mediated(cause, {"server": cause.server}, ())
+        arguments = _arguments(ask, cause.server)
         try:
             asker = self.of.ready().asker
-            arguments = _arguments(ask, cause.server)
             prompt = await asyncio.to_thread(asker.prompt, arguments)
-            arguments = asker.bounded(arguments, len(prompt))
-        except LlmRefused as refused:
+            takes = ((TOKENS, cost(asker.bounded(arguments, len(prompt)), len(prompt))),)
+        except LlmRefused as refused:  # without tokens the road runs nothing, and the log has it
+            await self._mediated(cause, arguments, ())
             return _CODES.get(refused.code, Code.ARGUMENTS_INVALID)
+        return await self._mediated(cause, arguments, takes)
+
+    async def _mediated(
+        self, cause: Action, arguments: JSONObject, takes: tuple[tuple[str, int], ...]
+    ) -> JSONObject | Code:
         action = Action(
             id=new_id("act"),
             kind=Kind.LLM_REQUEST,
             subject=cause.subject,
-            server=self.server,
+            server=MODEL_SERVER,
             name=SAMPLE,
             arguments=arguments,
-            takes=((TOKENS, cost(arguments, len(prompt))),),
+            takes=takes,
             carried=self.corridor_of().memory.worst_label(cause.server, cause.name),
             cause=cause.id,
         )
@@ -69,12 +74,10 @@ class ServerSampler:
         if answer.result is None:
             return answer.code or Code.UNAVAILABLE
         choice = answer.result["structuredContent"]["choices"][0]
-        if choice["finish"] not in (Finish.STOP, Finish.LENGTH):
-            return Code.UNAVAILABLE  # it was suspended: what was said so far would pass for the whole
         return sampling.answer(choice["text"], model=self.of.name, finish=choice["finish"])
 
     def _names(self, rule: Rule, server: str) -> bool:
-        if rule.server != self.server or rule.tool not in ("*", SAMPLE):
+        if rule.server != MODEL_SERVER or rule.tool not in ("*", SAMPLE):
             return False
         named = [one.values for one in rule.constraints if one.argument in ("server", "/server")]
         return all(server in values for values in named)

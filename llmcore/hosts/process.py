@@ -28,6 +28,8 @@ PASSED_ON: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_V
 """The environment's names that a model's libraries may need; no secret of the gateway's is among them."""
 STOP_S: Final = 10.0
 """How long a child may take to suspend what runs, before it is killed."""
+EXIT_S: Final = 5.0
+"""How long a child that has closed its output may take to end."""
 FIRST_WAIT_S: Final = 1.0
 LONGEST_WAIT_S: Final = 60.0
 
@@ -136,10 +138,15 @@ class _Child:
         """Until the child has ended; then whoever still waits for it is told."""
         try:
             await self._read()
+            async with asyncio.timeout(EXIT_S):  # to kill it sooner would take its status from whoever waits for it
+                await self.process.wait()
+        except TimeoutError:
+            logger.warning("the model's process has nothing to say and does not end", extra={"pid": self.process.pid})
         except (ValueError, msgspec.MsgspecError):
             logger.exception("the model's process is out of step", extra={"pid": self.process.pid})
         finally:
-            self._kill()
+            if self.process.returncode is None:
+                self._kill()
             status = await self.process.wait()
         self._end(f"the model's process ended ({f'signal {-status}' if status < 0 else f'status {status}'})")
 

@@ -7,10 +7,12 @@ from llmcore.ordering.ordering import Claim, Line, by_arrival
 
 
 class Fifo:
+    """One line, in the order of claims."""
+
     name = "fifo"
 
     def __init__(self) -> None:
-        self._line = Line(by_arrival)
+        self._line = Line(self.claim)
 
     def arrived(self, group: Group) -> None:
         self._line.add(group)

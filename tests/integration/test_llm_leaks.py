@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +33,11 @@ class Remains:
 
 def remains() -> Remains:
     threads = Counter(thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio"))
-    listed = [place.read_text().split() for place in Path("/proc/self/task").glob("*/children")]
-    children = frozenset(int(pid) for pids in listed for pid in pids)
-    return Remains(threads, children, len(os.listdir("/proc/self/fd")))
+    children: set[int] = set()
+    for place in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile has none
+            children.update(map(int, place.read_text().split()))
+    return Remains(threads, frozenset(children), len(os.listdir("/proc/self/fd")))
 
 
 @pytest.mark.parametrize("isolation", ["thread", "process"])

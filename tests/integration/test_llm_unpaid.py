@@ -70,7 +70,24 @@ async def test_a_sample_that_is_suspended_is_no_answer(at: Modelled) -> None:
         await mounted(at).model.ready().client.look()
     road.suspend_all()
 
-    assert isinstance(await sampling, Code)  # nothing is kept of a sample: it has failed
+    assert await sampling is Code.UNAVAILABLE
+
+
+@pytest.mark.promise("llm.sampling-recorded")
+@pytest.mark.parametrize(
+    "more", [{"maxTokens": 0}, {"maxTokens": 900_000}, {"messages": []}], ids=["no tokens", "too many", "no messages"]
+)
+async def test_a_sample_that_cannot_be_made_is_refused_on_record(at: Modelled, more: JSONObject) -> None:
+    granted = await at.grant('llm.sample(server = "muse")', tokens=100_000)
+    subject: Any = at.gateway.corridor.admit(granted.token)
+    cause = Action(id=new_id("act"), kind=Kind.CALL_TOOL, subject=subject, server="muse", name="ask", arguments={})
+    wanted = {"messages": [{"role": "user", "content": {"type": "text", "text": "Sing."}}], "maxTokens": 5, **more}
+
+    said = await mounted(at).sampler(lambda: at.gateway.corridor).sample(cause, wanted)
+
+    events = [one for kind in ("decision", "effect.outcome") for one in at.events(kind) if one.task == granted.task.id]
+    assert said is Code.ARGUMENTS_INVALID
+    assert [(one.tool, one.verdict) for one in events] in ([("sample", "deny")], [("sample", "not_sent")])
 
 
 async def test_a_cancelled_call_of_another_road_leaves_nothing_behind(at: Modelled) -> None:

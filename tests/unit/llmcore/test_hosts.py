@@ -317,7 +317,7 @@ async def test_a_child_that_ends_by_itself_is_said() -> None:
 async def test_a_child_that_cannot_begin_is_said() -> None:
     watched = Watched(ProcessHost(FAKE, module="support.no_such_module", first_wait_s=0.0))
 
-    with pytest.raises(EngineStopped, match=r"ended \(status \d+\)"):
+    with pytest.raises(EngineStopped, match=r"ended \(status 1\)"):
         await watched.client.start()
     await watched.client.stop()
 
