@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from bench.llm import crowd, elsewhere, latency, llama, memory, ours, quality, torch_peers, vllm_cpu
+from bench.llm import audited, crowd, elsewhere, latency, llama, memory, ours, quality, torch_peers, vllm_cpu
 from bench.llm.case import Case, Measured
 from bench.llm.workload import NUM_BLOCKS, TOKENS
 from llmcore.runner.loading.locate import locate
@@ -24,6 +24,7 @@ from llmcore.runner.model_runner import ModelRunner
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "bench" / "LLM.md"
 CACHE = ROOT / ".cache" / "llm"
+LOG_PAIRS = 20
 LONG_BLOCKS = 400
 """KV blocks where prompts of 4,000 tokens are served."""
 
@@ -75,6 +76,12 @@ def throughput(exact: ModelRunner, rounded: ModelRunner, threads: int, *, repeat
             f"| {same} of {len(right)} |"
         )
     yield from absences
+    if threads == 1:
+        off, cold = memory.most_tokens(exact)
+        yield (
+            "\nIf float32 linear layers were all there is, at the best rates measured here: "
+            f"{off:.1f} tokens per CPU second with nothing shared, {cold:.1f} cold."
+        )
 
 
 def _peers(exact: ModelRunner, threads: int, stack: ExitStack) -> tuple[list[Case], list[str]]:
@@ -135,7 +142,11 @@ def limits(exact: ModelRunner) -> Iterator[str]:
         refused = ", ".join(f"{count} refused as {code}" for code, count in found.refused.items()) or "none refused"
         clients = f"{crowd.CLIENTS} clients at once, a queue of {room}"
         yield f"- {clients}: {found.answered} answered, {refused}; {found.wall_s:.0f} s"
-    yield f"- decisions written for the audit log: {100 * crowd.log_share(exact):.4f} % of the processor time"
+    found = sorted(audited.ratios(exact, LOG_PAIRS))
+    yield (
+        f"- decisions on record to none made, processor time: {statistics.median(found):.3f}x in the median of "
+        f"{LOG_PAIRS} pairs (middle half {found[LOG_PAIRS // 4]:.3f} to {found[-LOG_PAIRS // 4]:.3f})"
+    )
 
 
 def losses(exact: ModelRunner, rounded: ModelRunner) -> Iterator[str]:

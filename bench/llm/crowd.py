@@ -1,14 +1,11 @@
-"""What memory and the log take: blocks left unused, five hundred clients in the queue, and what a decision costs."""
+"""What memory takes: blocks left unused, and five hundred clients in the queue."""
 
 import time
 from dataclasses import dataclass
 
-import msgspec
-
 from bench.llm.ours import answer, engine
 from bench.llm.workload import request, requests, text
 from llmcore.events import Ended
-from llmcore.messages import Decision
 from llmcore.request import Finish
 from llmcore.runner.model_runner import ModelRunner
 
@@ -51,20 +48,3 @@ def crowd(runner: ModelRunner, max_waiting: int) -> Crowd:
     while turned.has_work:
         answered += sum(isinstance(event, Ended) and event.finish is Finish.LENGTH for event in turned.step())
     return Crowd(answered=answered, refused=refused, wall_s=time.perf_counter() - began)
-
-
-def log_share(runner: ModelRunner) -> float:
-    """Of the workload's processor seconds, what writing its decisions takes: making, draining and encoding them.
-
-    Both are timed apart, since their ratio is far below what two runs differ by.
-    """
-    turned = engine(runner, prefix_cache=True)
-    began = time.process_time()
-    answer(turned, requests())
-    took = time.process_time() - began
-    decisions = turned.decisions()
-    repeats, encoder = 200, msgspec.msgpack.Encoder()
-    began = time.process_time()
-    for _ in range(repeats):
-        encoder.encode([Decision(*msgspec.structs.astuple(decision)) for decision in decisions])
-    return (time.process_time() - began) / repeats / took
