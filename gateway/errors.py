@@ -47,5 +47,6 @@ class LlmRefused(PratiqueError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-        """`context_length_exceeded`, `invalid_value`, `overloaded`, `quota`, `unavailable`, `generation_not_found`."""
+        """`context_length_exceeded`, `invalid_value`, `overloaded`, `quota`, `unavailable`, `model_failed`, or
+        `generation_not_found`."""
         self.message = message

@@ -17,6 +17,7 @@ from gateway.stores import budgets
 from llmcore.errors import SnapshotError
 from policies.action import Action, Kind, Subject
 from policies.jsonvalue import JSONObject
+from policies.verdict import Code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +45,15 @@ class LlmCorridor:
     async def generate(
         self, subject: Subject, arguments: JSONObject, words: Words | None = None, *, on_begun: Begun | None = None
     ) -> Answer:
-        asker = self.of.ready().asker
-        prompt = await asyncio.to_thread(asker.prompt, arguments)
-        left = budgets.left(self.corridor.memory.reader, subject.root).get(TOKENS)
-        arguments = asker.bounded(arguments, len(prompt), left)
+        try:
+            asker = self.of.ready().asker
+            prompt = await asyncio.to_thread(asker.prompt, arguments)
+            left = budgets.left(self.corridor.memory.reader, subject.root).get(TOKENS)
+            arguments = asker.bounded(arguments, len(prompt), left)
+        except LlmRefused as why:
+            return await self._refused(subject, arguments, why)
         return await self._mediated(
-            self._action(subject, GENERATE, arguments, cost(arguments, len(prompt))), words, on_begun
+            self._action(subject, GENERATE, arguments, ((TOKENS, cost(arguments, len(prompt))),)), words, on_begun
         )
 
     async def resume(
@@ -61,7 +65,7 @@ class LlmCorridor:
         except SnapshotError as error:
             raise LlmRefused("generation_not_found", str(error)) from error
         left = kept.remaining
-        action = self._action(subject, GENERATE, {"generation": generation, "max_tokens": left}, left)
+        action = self._action(subject, GENERATE, {"generation": generation, "max_tokens": left}, ((TOKENS, left),))
         return await self._mediated(replace(action, carried=kept.about.label), words, on_begun)
 
     async def suspend(self, subject: Subject, generation: str) -> bool:
@@ -77,6 +81,19 @@ class LlmCorridor:
             return []
         return await self.of.on_disk(partial(self.of.kept.listed, owner(subject), self.road.running(owner(subject))))
 
+    async def _refused(self, subject: Subject, arguments: JSONObject, why: LlmRefused) -> Answer:
+        """What the model cannot take is decided on and on record like any other request; it takes no tokens, so the
+        road would not run it. Whoever may ask is told what is wrong with it.
+
+        Raises:
+            LlmRefused: nothing but this was in its way.
+        """
+        action = self._action(subject, GENERATE, {"max_tokens": 1, **arguments}, ())
+        answer = await self.corridor.held(action)
+        if answer.code in (Code.UNAVAILABLE, Code.ARGUMENTS_INVALID):
+            raise why
+        return answer
+
     def _may(self, subject: Subject, generation: str) -> bool:
         """Whether this very token, narrowed as it may be, covers going on with it."""
         arguments: JSONObject = {"generation": generation, "max_tokens": 1}
@@ -84,7 +101,7 @@ class LlmCorridor:
         found = corridor.authority.authorise(subject, MODEL_SERVER, GENERATE, arguments, corridor.clock())
         return isinstance(found, tuple)
 
-    def _action(self, subject: Subject, name: str, arguments: JSONObject, tokens: int) -> Action:
+    def _action(self, subject: Subject, name: str, arguments: JSONObject, takes: tuple[tuple[str, int], ...]) -> Action:
         return Action(
             id=new_id("act"),
             kind=Kind.LLM_REQUEST,
@@ -92,9 +109,12 @@ class LlmCorridor:
             server=MODEL_SERVER,
             name=name,
             arguments=arguments,
-            takes=((TOKENS, tokens),),
+            takes=takes,
         )
 
     async def _mediated(self, action: Action, words: Words | None, on_begun: Begun | None) -> Answer:
-        with self.road.heard(action.id, words, on_begun):
-            return await self.corridor.held(action)
+        with self.road.heard(action.id, words, on_begun) as heard:
+            answer = await self.corridor.held(action)
+        if heard.refused:  # decided, on record, and refused by the engine: the caller may know what is wrong with it
+            raise LlmRefused(Code.ARGUMENTS_INVALID, heard.refused)
+        return answer

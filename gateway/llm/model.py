@@ -67,6 +67,8 @@ class Model:
     cache: Path
     """Where converted models lie."""
     status: str = "not started"
+    is_lost: bool = False
+    """It could not be loaded, and is not tried again before the gateway's next start."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it was loaded, or could not be, for the first time."""
     _ready: Ready | None = None
@@ -93,7 +95,8 @@ class Model:
             LlmRefused: it is still loading, or could not be loaded; the sentence says which.
         """
         if self._ready is None:
-            raise LlmRefused("unavailable", f"the model {self.name} is not ready: {self.status}")
+            code = "model_failed" if self.is_lost else "unavailable"
+            raise LlmRefused(code, f"the model {self.name} is not ready: {self.status}")
         return self._ready
 
     def start(self) -> None:
@@ -180,7 +183,7 @@ class Model:
                 loaded = await client.start()
                 words = await asyncio.to_thread(Tokenizer.open, Path(loaded.tokenizer))
             except LlmError as error:
-                self.status = f"failed: {error}"
+                self.status, self.is_lost = f"failed: {error}", True
                 logger.error("the model could not be loaded", extra={"error": str(error)})
                 self.settled.set()
                 return  # what is wrong with it does not mend itself

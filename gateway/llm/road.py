@@ -47,11 +47,13 @@ _CODES = {
 
 
 @dataclass(slots=True)
-class _Heard:
+class Heard:
     """Who hears a generation while it runs."""
 
     words: Words | None
     begun: Begun | None
+    refused: str = ""
+    """What the engine finds wrong with the request itself."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,7 +92,7 @@ class LlmRoad:
 
     of: Model
     memory: Memory
-    _heard: dict[str, _Heard] = field(default_factory=dict)
+    _heard: dict[str, Heard] = field(default_factory=dict)
     _runs: dict[str, _Run] = field(default_factory=dict)
     _asking: set[str] = field(default_factory=set)
     """Being executed, whether they run yet or not."""
@@ -99,11 +101,11 @@ class LlmRoad:
     _is_closing: bool = False
 
     @contextlib.contextmanager
-    def heard(self, action: str, words: Words | None, begun: Begun | None) -> Iterator[None]:
+    def heard(self, action: str, words: Words | None, begun: Begun | None) -> Iterator[Heard]:
         """Within the block, what is said for this action is told."""
-        self._heard[action] = _Heard(words, begun)
+        heard = self._heard[action] = Heard(words, begun)
         try:
-            yield
+            yield heard
         finally:
             del self._heard[action]
 
@@ -188,6 +190,8 @@ class LlmRoad:
             del self._runs[action.id]
         if isinstance(done, NotTaken):
             code = _CODES[done.refused.code]
+            if code is Code.ARGUMENTS_INVALID and (heard := self._heard.get(action.id)) is not None:
+                heard.refused = done.refused.reason
             return Outcome(kind=OutcomeKind.NOT_SENT, code=code, detail=done.refused.reason)
         await self._forget(action, done)
         fresh = max(0, done.usage.completion_tokens - before)
@@ -226,9 +230,7 @@ class LlmRoad:
         )
         return ready.client.restore(action.id, kept.body, request)
 
-    async def _told(
-        self, action: Action, label: Label, generation: Generation, heard: _Heard | None
-    ) -> Done | NotTaken:
+    async def _told(self, action: Action, label: Label, generation: Generation, heard: Heard | None) -> Done | NotTaken:
         """The end of the generation; what comes before it is told to whoever hears it, once the mark has risen."""
         if heard is not None and heard.begun is not None:
             heard.begun(action.id)

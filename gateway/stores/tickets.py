@@ -109,6 +109,15 @@ def open_with(db: sqlite3.Connection, authority: str) -> list[Ticket]:
     return [_ticket(row) for row in rows]
 
 
+def open_for(db: sqlite3.Connection, call_digest: str) -> list[Ticket]:
+    """Every question that waits and every yes that is unused, of equal calls; oldest first."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM tickets WHERE call_digest = ? AND state IN ('pending', 'approved') ORDER BY id",  # noqa: S608
+        (call_digest,),
+    )
+    return [_ticket(row) for row in rows]
+
+
 def is_refused(db: sqlite3.Connection, authority: str) -> bool:
     """Whether a person refused a call with this effect."""
     row = db.execute("SELECT 1 FROM tickets WHERE authority = ? AND state = 'denied' LIMIT 1", (authority,)).fetchone()

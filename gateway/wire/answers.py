@@ -25,7 +25,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.DEFINITION_CHANGED: "This tool's definition changed; a person must accept it before it can be called.",
         Code.ARGUMENTS_INVALID: "The arguments do not satisfy the tool's schema.",
         Code.NO_CAPABILITY: "The grant of this task does not cover this call.",
-        Code.CAPABILITY_EXHAUSTED: "The budget granted to this task is used up.",
+        Code.CAPABILITY_EXHAUSTED: "The budget of this task is used up, or too little of it is left for this call.",
         Code.REVOKED: "The token of this task was revoked or has expired.",
         Code.UNPROVEN: "Where an argument's value came from could not be proven.",
         Code.FLOW_REFUSED: "The data that this call carries may not go there.",

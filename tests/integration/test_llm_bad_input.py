@@ -40,6 +40,18 @@ async def test_a_prompt_over_the_window_is_told_its_counts(port: Port) -> None:
             assert count in refused.message
 
 
+async def test_what_the_model_cannot_take_is_decided_and_on_record_all_the_same(port: Port) -> None:
+    await port.refused("a" * (WINDOW + 10), max_tokens=20)
+    record = port.at.events("effect.outcome")[-1]
+    assert "not_sent" in str(record.payload)
+
+    stranger = await port.at.grant("llm.sample")
+    async with client(port.at, stranger) as asking:
+        with pytest.raises(openai.PermissionDeniedError) as refused:
+            await asking.completions.create(model="tiny", prompt="a" * (WINDOW + 10), max_tokens=20)
+    assert refused.value.code == "no_capability", "whoever may not ask is not told what the model takes"
+
+
 @pytest.mark.parametrize("max_tokens", [0, -1])
 async def test_a_bound_that_is_no_count_is_named(port: Port, max_tokens: int) -> None:
     refused = await port.refused(max_tokens=max_tokens)
@@ -47,17 +59,17 @@ async def test_a_bound_that_is_no_count_is_named(port: Port, max_tokens: int) ->
 
 
 @pytest.mark.parametrize(
-    "schema",
+    ("schema", "sentence"),
     [
-        {"type": "integer", "minimum": 5, "maximum": 1},
-        {"type": "no such type"},
-        {"type": "string", "pattern": "["},
-        {"$ref": "#/nowhere"},
+        ({"type": "integer", "minimum": 5, "maximum": 1}, "minimum"),
+        ({"type": "no such type"}, "no such type"),
+        ({"type": "string", "pattern": "["}, "character class"),
+        ({"$ref": "#/nowhere"}, "'/nowhere'"),
     ],
     ids=["impossible", "no type", "no pattern", "no reference"],
 )
 async def test_a_grammar_that_nothing_can_match_is_refused_and_the_next_request_runs(
-    port: Port, schema: dict[str, Any]
+    port: Port, schema: dict[str, Any], sentence: str
 ) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "wanted", "schema": schema}}
     with pytest.raises(openai.BadRequestError) as refused:
@@ -68,6 +80,7 @@ async def test_a_grammar_that_nothing_can_match_is_refused_and_the_next_request_
             response_format=form,  # type: ignore[arg-type]
         )
     assert refused.value.code == "arguments_invalid"
+    assert sentence in refused.value.message, "what is wrong with it is said"
     assert await port.says()
 
 
@@ -187,5 +200,6 @@ async def test_a_model_that_cannot_be_loaded_is_said_with_what_to_do(tmp_path: P
     assert document["status"].startswith("failed: ")
     assert sentence in document["status"]
     assert refused.value.status_code == 503
-    assert refused.value.code == "unavailable"
+    assert refused.value.code == "model_failed"
+    assert refused.value.response.headers["x-should-retry"] == "false", "it does not mend itself"
     assert sentence in refused.value.message

@@ -47,6 +47,7 @@ _STATUSES: Mapping[Code, tuple[int, int | None]] = MappingProxyType(
 _REFUSALS: Mapping[str, tuple[int, int | None]] = MappingProxyType(
     {
         "generation_not_found": (404, None),
+        "model_failed": (503, None),
         "overloaded": (429, SOON_S),
         "quota": (429, None),
         "unavailable": (503, LOADING_S),

@@ -9,6 +9,7 @@ from gateway.errors import OperatorError
 from gateway.ports import Answer
 from gateway.stores import tasks, tickets
 from gateway.stores.tickets import Scope, Ticket, TicketState
+from policies.case import Case
 from policies.label import Integrity, Label
 from policies.verdict import Code, Reason
 
@@ -59,6 +60,21 @@ async def test_a_call_that_carries_more_than_was_shown_is_asked_anew_and_the_old
     assert (second.code, bank.effects) == (Code.PENDING, [])
     assert second.ticket != first.ticket
     assert ticket(bank, first).state is TicketState.EXPIRED
+
+
+async def test_an_equal_call_that_a_changed_pack_sees_another_effect_in_is_asked_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bank = await world()
+    first = await asked(bank)
+
+    monkeypatch.setattr(Case, "authority", "as the new pack sees it")
+    second, third = await asked(bank, "act_2"), await asked(bank, "act_3")
+
+    assert (second.code, second.ticket) == (Code.PENDING, third.ticket)
+    assert second.ticket != first.ticket
+    assert ticket(bank, first).state is TicketState.EXPIRED
+    assert bank.desk.waiting() == [second.ticket]
 
 
 @pytest.mark.promise("denied-stays-denied")
