@@ -119,8 +119,14 @@ class Running:
         return f"{self.url}/console/enter#{self.sessions.link()}"
 
 
-async def serve(options: Options, *, ready: Callable[[Running], None] | None = None) -> None:
-    """Run a gateway until SIGINT or SIGTERM, reading its policy again at SIGHUP; `ready` is told when it answers.
+async def serve(
+    options: Options,
+    *,
+    ready: Callable[[Running], None] | None = None,
+    stopping: Callable[[], None] | None = None,
+) -> None:
+    """Run a gateway until SIGINT or SIGTERM, reading its policy again at SIGHUP; `ready` is told when it answers, and
+    `stopping` when it no longer does.
 
     Raises:
         PratiqueError: it cannot run with these settings, this store, or on this machine.
@@ -135,6 +141,8 @@ async def serve(options: Options, *, ready: Callable[[Running], None] | None = N
             ready(gateway)
         _settle_heap()
         await stopped.wait()
+        if stopping:
+            stopping()
 
 
 def _settle_heap() -> None:

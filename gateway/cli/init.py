@@ -84,7 +84,10 @@ def serve(config: Config = None, state: State = None) -> None:
             model = gateway.mounted.model
             print(f"model: {gateway.url}/v1 ({model.name}; `pratique llm models` says how far it is)", flush=True)
 
-    uvloop.run(bootstrap.serve(options, ready=ready))
+    def stopping() -> None:
+        _say("stopping: what runs has some seconds to end, then servers are ended and the log is closed ...")
+
+    uvloop.run(bootstrap.serve(options, ready=ready, stopping=stopping))
 
 
 def console(state: State = None, as_json: Json = False) -> None:

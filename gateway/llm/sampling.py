@@ -22,7 +22,7 @@ from policies.grant import Rule
 from policies.jsonvalue import JSONObject
 from policies.verdict import Code
 
-_CODES = {"overloaded": Code.OVERLOADED, "unavailable": Code.UNAVAILABLE}
+_CODES = {"overloaded": Code.OVERLOADED, "unavailable": Code.UNAVAILABLE, "model_failed": Code.UNAVAILABLE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,9 +75,10 @@ class Home:
     async def serving(self) -> AsyncIterator[Process]:
         """The gateway, once it says where it is."""
         settings = str(self.root / "pratique.toml")
-        serving = await asyncio.create_subprocess_exec(
-            PRATIQUE, "serve", "--config", settings, *self.state, stdout=PIPE
-        )
+        with (self.root / "stderr").open("wb") as stderr:
+            serving = await asyncio.create_subprocess_exec(
+                PRATIQUE, "serve", "--config", settings, *self.state, stdout=PIPE, stderr=stderr
+            )
         try:
             async with asyncio.timeout(START_S):
                 assert serving.stdout
@@ -146,6 +147,7 @@ async def test_a_legacy_client_goes_on_when_the_gateway_is_started_again(tmp_pat
                 assert texts((await speak(client, [Step("rich__same", {"value": 1})])).results[0]) == '{"value": 1}'
             gateway.send_signal(end)
             await gateway.wait()
+        assert ("stopping: " in (tmp_path / "stderr").read_text()) == (end is signal.SIGTERM)
         async with home.serving():
             for client in (over_http, over_stdio):
                 assert texts((await speak(client, [Step("rich__same", {"value": 2})])).results[0]) == '{"value": 2}'

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <omp.h>
 
 #include "simd.h"
 
@@ -47,22 +48,34 @@ INLINE void rows_of(const Layer& layer, int64_t row, int64_t begin, int64_t end)
 }
 
 template <class Layer, int R>
-INLINE void rest_of(const Layer& layer, int64_t row, int64_t begin, int64_t end) {
-    if (layer.m - row == R) return rows_of<Layer, R>(layer, row, begin, end);
-    if constexpr (R > 1) rest_of<Layer, R - 1>(layer, row, begin, end);
+INLINE void rest_of(const Layer& layer, int64_t row, int64_t rows, int64_t begin, int64_t end) {
+    if (rows == R) return rows_of<Layer, R>(layer, row, begin, end);
+    if constexpr (R > 1) rest_of<Layer, R - 1>(layer, row, rows, begin, end);
 }
 
+// A thread's share of `count`, in whole `unit`s: [first, last).
+INLINE void share_of(int64_t count, int64_t unit, int64_t thread, int64_t threads, int64_t& first, int64_t& last) {
+    const int64_t share = (count + threads * unit - 1) / (threads * unit) * unit;
+    first = std::min(count, thread * share), last = std::min(count, first + share);
+}
+
+// Called by each of `threads`: many rows are shared out, for few of them the panels are.
 template <class Layer>
-void all(const Layer& layer, int64_t panel_bytes, int64_t threads) {
-    const int64_t panels = (layer.n + PANEL - 1) / PANEL, share = (panels + threads - 1) / threads;
-    const int64_t chunk = std::max<int64_t>(12, std::min(CHUNK_BYTES / panel_bytes, share) / 12 * 12);
-#pragma omp for schedule(static)
-    for (int64_t begin = 0; begin < panels; begin += chunk) {
-        const int64_t end = std::min(panels, begin + chunk);
-        int64_t row = 0;
-        for (; row + Layer::MOST <= layer.m; row += Layer::MOST)
-            rows_of<Layer, Layer::MOST>(layer, row, begin, end);
-        rest_of<Layer, Layer::MOST - 1>(layer, row, begin, end);
+void all(const Layer& layer, int64_t panel_bytes, int64_t thread, int64_t threads) {
+    constexpr int64_t MOST = Layer::MOST;
+    const int64_t panels = (layer.n + PANEL - 1) / PANEL;
+    int64_t top = 0, bottom = layer.m, left = 0, right = panels;
+    if (layer.m >= 8 * MOST * threads) {  // so that a unit more or less is little
+        share_of(layer.m, MOST, thread, threads, top, bottom);
+    } else {
+        share_of(panels, 1, thread, threads, left, right);
+    }
+    const int64_t chunk = std::max<int64_t>(12, CHUNK_BYTES / panel_bytes / 12 * 12);
+    for (int64_t begin = left; begin < right; begin += chunk) {
+        const int64_t end = std::min(right, begin + chunk);
+        int64_t row = top;
+        for (; row + MOST <= bottom; row += MOST) rows_of<Layer, MOST>(layer, row, begin, end);
+        rest_of<Layer, MOST - 1>(layer, row, bottom - row, begin, end);
     }
 }
 
@@ -189,7 +202,7 @@ extern "C" void linear_f32(const float* x, int64_t x_row, const float* w, const 
                            int64_t n, int64_t k, int64_t threads) {
     const Float layer{x, w, bias, out, x_row, m, n, k};
 #pragma omp parallel num_threads(static_cast<int>(threads)) if (threads > 1)
-    all(layer, 4 * k * PANEL, threads);
+    all(layer, 4 * k * PANEL, omp_get_thread_num(), omp_get_num_threads());
 }
 
 // The same with int8 weights. `rows` (m, padded) and `scales` (m, padded / 64) are room for the quantised x; `padded` is k
@@ -206,6 +219,6 @@ extern "C" void linear_i8(const float* x, int64_t x_row, const int8_t* w, const 
             for (int64_t g = 0; g < groups; ++g)
                 scales[r * groups + g] = quantise(x + r * x_row + g * GROUP, std::min(GROUP, k - g * GROUP),
                                                   rows + r * padded + g * GROUP);
-        all(layer, padded * PANEL, threads);
+        all(layer, padded * PANEL, omp_get_thread_num(), omp_get_num_threads());
     }
 }
