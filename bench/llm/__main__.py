@@ -124,7 +124,7 @@ def decoding(exact: ModelRunner, rounded: ModelRunner, *, repeats: int) -> Itera
 
 
 def waiting(exact: ModelRunner, *, repeats: int) -> Iterator[str]:
-    alone, waits = latency.measure(exact, (56, 256, None), repeats)
+    alone, waits = latency.measure(exact, (48, 56, 256, None), repeats)
     yield f"\n## First token of {latency.SHORT} tokens while {latency.LONG:,} prefill, one thread\n"
     yield f"Alone: {1e3 * alone:.0f} ms.\n"
     yield "| tokens in a step | p95 ms | to alone |"
@@ -166,13 +166,16 @@ def _runner(quantize: str | None) -> ModelRunner:
 
 
 def _heading(repeats: int) -> str:
+    on_gpu = ROOT / "bench" / "LLM-GPU.md"
+    there = f"On a GPU: {on_gpu.name}." if on_gpu.exists() else "On a GPU: none was at hand (`make check-gpu`)."
     described = ["git", "describe", "--always", "--dirty"]
     revision = subprocess.run(described, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return (
         f"# The model's speed\n\n`make bench-llm`, {datetime.now(UTC):%Y-%m-%d}, revision {revision}, torch "
         f"{torch.__version__}, {len(names)} cores of {names[0].partition(':')[2].strip()}.\nSmolLM2-135M-Instruct, "
-        f"greedy: 8 requests, 256 of 360 prompt tokens alike, 32 new. {repeats} repeats, engines taking turns; medians."
+        f"greedy: 8 requests, 256 of 360 prompt tokens alike, 32 new. {repeats} repeats, engines in turns; medians.\n"
+        f"{there}"
     )
 
 
