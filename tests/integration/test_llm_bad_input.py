@@ -40,6 +40,7 @@ async def test_a_prompt_over_the_window_is_told_its_counts(port: Port) -> None:
             assert count in refused.message
 
 
+@pytest.mark.promise("llm.refused-recorded")
 async def test_what_the_model_cannot_take_is_decided_and_on_record_all_the_same(port: Port) -> None:
     await port.refused("a" * (WINDOW + 10), max_tokens=20)
     record = port.at.events("effect.outcome")[-1]
