@@ -42,11 +42,13 @@ class OperatorError(PratiqueError):
 
 
 class LlmRefused(PratiqueError):
-    """The model cannot take a request as it is, or not now: said before anything is decided or run."""
+    """The model cannot take a request as it is, or not now; nothing was generated."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, action: str = "") -> None:
         super().__init__(message)
         self.code = code
-        """`context_length_exceeded`, `invalid_value`, `overloaded`, `quota`, `unavailable`, `model_failed`, or
-        `generation_not_found`."""
+        """`context_length_exceeded`, `invalid_value`, `arguments_invalid`, `overloaded`, `quota`, `unavailable`,
+        `model_failed`, or `generation_not_found`."""
         self.message = message
+        self.action = action
+        """By which it is found in the log; empty: it was refused before there was an action."""

@@ -66,6 +66,24 @@ class Pipeline:
             logger.exception("mediation failed", extra={"action": action.id})
             return Answer(action=action.id, code=Code.UNAVAILABLE)
 
+    async def turn_away(self, action: Action, code: Code, detail: str) -> Answer | None:
+        """Refuse what could not be performed even if it were allowed, as any refusal is recorded; nobody is asked.
+
+        None: nothing else was in its way, so the caller may say what is wrong.
+
+        Raises:
+            Unrecordable: the ledger could not write.
+        """
+        try:
+            case = await self.decide(action)
+            answer = await self.books.refuse(case if case.is_denied else case.denied(code, detail))
+        except Unrecordable:
+            raise
+        except Exception:
+            logger.exception("mediation failed", extra={"action": action.id})
+            return Answer(action=action.id, code=Code.UNAVAILABLE)
+        return answer if case.is_denied else None
+
     async def _mediate(self, action: Action, progress: Progress | None) -> Answer:
         for _ in range(MAX_TRIES):
             case = await self.decide(action)
@@ -146,7 +164,8 @@ def _approved(case: Case) -> Case:
     call, carries = case.call_digest, case.label.bare()
     for approval in case.seen.approvals:
         met = case.verdict.asks <= approval.asks
-        if met and approval.call_digest == call and carries.flows_to(approval.label):
+        same = approval.call_digest == call and approval.authority == case.authority
+        if met and same and carries.flows_to(approval.label):
             return replace(case, verdict=replace(case.verdict, asks=frozenset()), approval=approval)
     return case
 

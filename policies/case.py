@@ -58,6 +58,8 @@ class Approval:
 
     ticket: str
     call_digest: str
+    authority: str
+    """The call's effect as it was seen then: a changed pack may see another in it, and then it is asked anew."""
     label: Label
     """The join of the arguments' labels that the person was shown; a worse one is asked anew."""
     asks: frozenset[Reason]

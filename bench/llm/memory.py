@@ -54,7 +54,7 @@ def measure(runner: ModelRunner) -> Decode:
 
 def most_tokens(runner: ModelRunner) -> tuple[float, float]:
     """Of output in a processor second, sharing off and cold, if float32 linear layers were all there is and none were
-    slower than the fastest of them at its best: no engine can be faster on this machine.
+    slower than the fastest of ours at its best.
 
     Prompts at the rate of multiplication, decode steps at the slower of that and of reading the weights.
     """

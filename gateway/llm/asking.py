@@ -19,7 +19,10 @@ from llmcore.request import Grammar, GrammarKind, Request, Sampling
 from policies.action import Action, Subject
 from policies.jsonvalue import JSONObject
 from policies.label import Label
+from policies.verdict import Code
 
+_UNREADY = {"overloaded": Code.OVERLOADED, "unavailable": Code.UNAVAILABLE, "model_failed": Code.UNAVAILABLE}
+"""Refusals that say nothing of the request."""
 TOKENS = "tokens"
 """The budget that a request takes from: of its prompt once, of its output for each sample."""
 MOST_CHARACTERS = 100
@@ -146,6 +149,11 @@ class Asker:
         """Equal for what may share keys and values: one agent's, under one label, asked by itself or by one server."""
         said = f"{subject.principal}\0{subject.holder}\0{server}\0{encode_label(label.bare())}"
         return hmac.digest(self.key, b"llm domain\0" + said.encode(), "sha256").hex()
+
+
+def code_of(why: LlmRefused) -> Code:
+    """Of a refusal as the log has it, and as it is told where only codes are."""
+    return _UNREADY.get(why.code, Code.ARGUMENTS_INVALID)
 
 
 def owner(subject: Subject) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from gateway.corridor import AgentCorridor
 from gateway.errors import LlmRefused
 from gateway.ids import new_id
-from gateway.llm.asking import TOKENS, cost, owner
+from gateway.llm.asking import TOKENS, code_of, cost, owner
 from gateway.llm.model import Model
 from gateway.llm.offer import GENERATE
 from gateway.llm.road import LlmRoad
@@ -59,9 +59,11 @@ class LlmCorridor:
     async def resume(
         self, subject: Subject, generation: str, words: Words | None = None, *, on_begun: Begun | None = None
     ) -> Answer:
-        self.of.ready()
         try:
+            self.of.ready()
             kept = await self.of.on_disk(partial(self.of.kept.load, owner(subject), generation))
+        except LlmRefused as why:
+            return await self._refused(subject, {"generation": generation}, why)
         except SnapshotError as error:
             raise LlmRefused("generation_not_found", str(error)) from error
         left = kept.remaining
@@ -82,16 +84,16 @@ class LlmCorridor:
         return await self.of.on_disk(partial(self.of.kept.listed, owner(subject), self.road.running(owner(subject))))
 
     async def _refused(self, subject: Subject, arguments: JSONObject, why: LlmRefused) -> Answer:
-        """What the model cannot take is decided on and on record like any other request; it takes no tokens, so the
-        road would not run it. Whoever may ask is told what is wrong with it.
+        """What the model cannot take is decided and on record like any other request. Whoever may ask is told what is
+        wrong with it.
 
         Raises:
             LlmRefused: nothing but this was in its way.
         """
         action = self._action(subject, GENERATE, {"max_tokens": 1, **arguments}, ())
-        answer = await self.corridor.held(action)
-        if answer.code in (Code.UNAVAILABLE, Code.ARGUMENTS_INVALID):
-            raise why
+        answer = await self.corridor.pipeline.turn_away(action, code_of(why), str(why))
+        if answer is None:
+            raise LlmRefused(why.code, why.message, action.id) from why
         return answer
 
     def _may(self, subject: Subject, generation: str) -> bool:
@@ -115,6 +117,6 @@ class LlmCorridor:
     async def _mediated(self, action: Action, words: Words | None, on_begun: Begun | None) -> Answer:
         with self.road.heard(action.id, words, on_begun) as heard:
             answer = await self.corridor.held(action)
-        if heard.refused:  # decided, on record, and refused by the engine: the caller may know what is wrong with it
-            raise LlmRefused(Code.ARGUMENTS_INVALID, heard.refused)
+        if heard.refused and answer.code is Code.ARGUMENTS_INVALID:  # by the engine, and on record
+            raise LlmRefused(Code.ARGUMENTS_INVALID, heard.refused, action.id)
         return answer

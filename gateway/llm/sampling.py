@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from gateway.corridor import AgentCorridor
 from gateway.errors import LlmRefused, Unrecordable
 from gateway.ids import new_id
-from gateway.llm.asking import TOKENS, cost
+from gateway.llm.asking import TOKENS, code_of, cost
 from gateway.llm.model import Model
 from gateway.llm.offer import SAMPLE
 from gateway.options import MODEL_SERVER
@@ -21,8 +21,6 @@ from policies.action import Action, Kind
 from policies.grant import Rule
 from policies.jsonvalue import JSONObject
 from policies.verdict import Code
-
-_CODES = {"overloaded": Code.OVERLOADED, "unavailable": Code.UNAVAILABLE, "model_failed": Code.UNAVAILABLE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +46,34 @@ class ServerSampler:
             asker = self.of.ready().asker
             prompt = await asyncio.to_thread(asker.prompt, arguments)
             takes = ((TOKENS, cost(asker.bounded(arguments, len(prompt)), len(prompt))),)
-        except LlmRefused as refused:  # without tokens the road runs nothing, and the log has it
-            await self._mediated(cause, arguments, ())
-            return _CODES.get(refused.code, Code.ARGUMENTS_INVALID)
+        except LlmRefused as why:
+            code = code_of(why)
+            refused = await self._refused(self._action(cause, arguments, ()), code, str(why))
+            return refused or code
         return await self._mediated(cause, arguments, takes)
 
     async def _mediated(
         self, cause: Action, arguments: JSONObject, takes: tuple[tuple[str, int], ...]
     ) -> JSONObject | Code:
-        action = Action(
+        try:
+            answer = await self.corridor_of().held(self._action(cause, arguments, takes))
+        except Unrecordable:
+            return Code.UNAVAILABLE
+        if answer.result is None:
+            return answer.code or Code.UNAVAILABLE
+        choice = answer.result["structuredContent"]["choices"][0]
+        return sampling.answer(choice["text"], model=self.of.name, finish=choice["finish"])
+
+    async def _refused(self, action: Action, code: Code, why: str) -> Code | None:
+        """What else was in its way."""
+        try:
+            answer = await self.corridor_of().pipeline.turn_away(action, code, why)
+        except Unrecordable:
+            return Code.UNAVAILABLE
+        return None if answer is None else answer.code
+
+    def _action(self, cause: Action, arguments: JSONObject, takes: tuple[tuple[str, int], ...]) -> Action:
+        return Action(
             id=new_id("act"),
             kind=Kind.LLM_REQUEST,
             subject=cause.subject,
@@ -67,14 +84,6 @@ class ServerSampler:
             carried=self.corridor_of().memory.worst_label(cause.server, cause.name),
             cause=cause.id,
         )
-        try:
-            answer = await self.corridor_of().held(action)
-        except Unrecordable:
-            return Code.UNAVAILABLE
-        if answer.result is None:
-            return answer.code or Code.UNAVAILABLE
-        choice = answer.result["structuredContent"]["choices"][0]
-        return sampling.answer(choice["text"], model=self.of.name, finish=choice["finish"])
 
     def _names(self, rule: Rule, server: str) -> bool:
         if rule.server != MODEL_SERVER or rule.tool not in ("*", SAMPLE):

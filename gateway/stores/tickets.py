@@ -62,6 +62,7 @@ class Ticket:
             asks=self.asks,
             ticket=self.id,
             call_digest=self.call_digest,
+            authority=self.authority,
             label=self.label,
             expires=self.expires,
             by=self.by,

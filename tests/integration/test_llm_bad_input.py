@@ -43,14 +43,23 @@ async def test_a_prompt_over_the_window_is_told_its_counts(port: Port) -> None:
 @pytest.mark.promise("llm.refused-recorded")
 async def test_what_the_model_cannot_take_is_decided_and_on_record_all_the_same(port: Port) -> None:
     await port.refused("a" * (WINDOW + 10), max_tokens=20)
-    record = port.at.events("effect.outcome")[-1]
-    assert "not_sent" in str(record.payload)
+    record = port.at.events("decision")[-1]
+    assert (record.tool, record.verdict) == ("generate", "deny")
+    assert str(WINDOW + 10) in str(record.payload)
 
     stranger = await port.at.grant("llm.sample")
     async with client(port.at, stranger) as asking:
-        with pytest.raises(openai.PermissionDeniedError) as refused:
-            await asking.completions.create(model="tiny", prompt="a" * (WINDOW + 10), max_tokens=20)
-    assert refused.value.code == "no_capability", "whoever may not ask is not told what the model takes"
+        for more in ({}, {"stop": ["x" * 1_001]}):  # the second: what no schema of ours allows
+            with pytest.raises(openai.APIStatusError) as refused:
+                await asking.completions.create(model="tiny", prompt="a" * (WINDOW + 10), max_tokens=20, **more)
+            assert refused.value.code in ("no_capability", "arguments_invalid")
+            assert str(WINDOW) not in refused.value.message, "whoever may not ask is not told what the model takes"
+
+
+async def test_what_the_model_cannot_take_leaves_no_more_than_any_refusal(port: Port) -> None:
+    before = len(port.at.events("effect.intent"))
+    await port.refused("a" * (WINDOW + 10), max_tokens=20)
+    assert len(port.at.events("effect.intent")) == before, "nothing of it is written whole"
 
 
 @pytest.mark.parametrize("max_tokens", [0, -1])

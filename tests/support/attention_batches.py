@@ -13,12 +13,13 @@ from llmcore.runner.attention.reference import ReferenceAttention
 
 AXES: dict[str, Sequence[Any]] = {
     "head_dim": (64, 128),
-    "heads": ((4, 4), (9, 3), (8, 1)),
+    "heads": ((4, 4), (9, 3), (8, 1), (12, 2)),
     "block_size": (16, 5, 32),
     "lengths": (
         ((1, 1, 1), (1, 33, 700)),
         ((1, 7, 40), (64, 7, 90)),
         ((70,), (130,)),
+        ((1, 1, 64, 65), (64, 128, 64, 129)),
         ((1, 1, 1, 5, 33), (16, 17, 259, 5, 97)),
     ),
 }

@@ -147,7 +147,8 @@ def unauthorised(stranger: Unauthorised) -> Failure:
 def refused(why: LlmRefused) -> Failure:
     """What the model cannot take, or not now; the sentence speaks of the request alone."""
     status, retry_s = _REFUSALS.get(why.code, (400, None))
-    return Failure(status=status, code=why.code, message=f"{why.message.rstrip('.')}.", retry_s=retry_s)
+    more = {"action": why.action} if why.action else {}
+    return Failure(status=status, code=why.code, message=f"{why.message.rstrip('.')}.", retry_s=retry_s, more=more)
 
 
 def decided(answer: Answer) -> Failure:

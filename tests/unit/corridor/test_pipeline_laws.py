@@ -171,7 +171,13 @@ SHOWN = ask(Code.UNPROVEN).asks
 
 def approval_for(case: Case, label: Label = CLEAN, asks: frozenset[Reason] = SHOWN) -> Approval:
     return Approval(
-        ticket="apr_1", call_digest=case.call_digest, label=label, asks=asks, expires=2_000.0, by="control:uid=0"
+        ticket="apr_1",
+        call_digest=case.call_digest,
+        authority=case.authority,
+        label=label,
+        asks=asks,
+        expires=2_000.0,
+        by="control:uid=0",
     )
 
 

@@ -77,6 +77,18 @@ async def test_an_equal_call_that_a_changed_pack_sees_another_effect_in_is_asked
     assert bank.desk.waiting() == [second.ticket]
 
 
+async def test_a_yes_to_what_a_changed_pack_sees_another_effect_in_is_not_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = await world()
+    first = await asked(bank)
+    await decided(bank, first, approve=True)
+
+    monkeypatch.setattr(Case, "authority", "as the new pack sees it")
+    second = await asked(bank, "act_2")
+
+    assert (second.code, bank.effects) == (Code.PENDING, [])
+    assert ticket(bank, first).state is TicketState.EXPIRED
+
+
 @pytest.mark.promise("denied-stays-denied")
 async def test_a_no_stays_for_every_call_with_the_same_effect_and_closes_what_else_was_asked() -> None:
     bank = await world()

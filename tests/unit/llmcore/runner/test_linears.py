@@ -17,7 +17,7 @@ from llmcore.runner.quantize import GROUP, Int8Linear
 
 SHAPES = [(576, 960), (70, 37), (1, 1), (19, 16), (64, 100)]
 """(inputs, outputs): whole panels and broken ones, inner sizes that no vector divides."""
-ROWS = [1, 2, 3, 5, 7, 8, 9, 30]
+ROWS = [1, 2, 3, 5, 7, 8, 9, 30, 150]
 
 
 @pytest.fixture(scope="module")
