@@ -49,8 +49,12 @@ class Telling:
         return self._delta(text)
 
     def end(self, finish: Finish, detail: str) -> list[Delta]:
-        """The rest, and `choice` from then on."""
-        delta = self._delta(self.stream.finish(), is_last=True)
+        """The rest, and `choice` from then on.
+
+        What is suspended has no rest yet: half a character, or half a stop string, becomes whole when it is gone on
+        with, which says everything again.
+        """
+        delta = [] if finish is Finish.SUSPENDED else self._delta(self.stream.finish(), is_last=True)
         text = "".join(self.told)
         self.choice = Choice(self.index, text, Finish.STOP if self.has_stopped else finish, tuple(self.tokens), detail)
         return delta

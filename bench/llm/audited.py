@@ -23,7 +23,9 @@ from bench.llm.workload import requests
 from gateway.ids import new_id
 from gateway.keyring import open_keyring
 from gateway.llm.asjson import as_json
+from gateway.llm.usage import KIND
 from gateway.loading import open_ledger
+from gateway.options import MODEL_SERVER
 from gateway.ports import Done
 from gateway.stores.database import open_database
 from gateway.stores.ledger import Ledger
@@ -74,7 +76,7 @@ class _Recorder:
     def record(self, decisions: list[Decision]) -> Any:
         """A future of the commit."""
         payload = {"decisions": [{key: value for key, value in as_json(one).items() if value} for one in decisions]}
-        event = Event(id=new_id("evt"), kind="llm.decided", time=time.time(), payload=payload, server="llm")
+        event = Event(id=new_id("evt"), kind=KIND, time=time.time(), payload=payload, server=MODEL_SERVER)
         unit = self._ledger.run(lambda _db: Done(value=None, events=(event,)))
         return asyncio.run_coroutine_threadsafe(unit, self._loop)
 

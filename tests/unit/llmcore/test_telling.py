@@ -36,6 +36,17 @@ def test_half_a_character_is_told_when_it_can_no_longer_become_one() -> None:
     assert shown(one.end(Finish.LENGTH, "")) == [("�", 1)]
 
 
+def test_what_is_suspended_keeps_to_itself_what_is_not_whole_yet() -> None:
+    half, stop = telling(), telling("bcd")
+    fed(half, [5, 98])
+    fed(stop, [0, 1, 2])
+
+    for one, text in ((half, "f"), (stop, "a")):
+        assert one.end(Finish.SUSPENDED, "") == []
+        assert one.choice is not None
+        assert (one.choice.text, one.choice.finish) == (text, Finish.SUSPENDED)
+
+
 def test_what_may_become_a_stop_string_is_held_back_with_its_tokens() -> None:
     one = telling("bcd")
 
